@@ -1,0 +1,102 @@
+# Copyright: (c) 2026, the mlops.mlflow_aws contributors
+# GNU General Public License v3.0 or later (see LICENSE)
+"""Where a local cloud lives and which addresses it uses. Everything follows from three environment variables."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from .errors import LocalCloudError
+
+DEFAULT_HOME = "/var/lib/mlflow-aws-localcloud"
+MAX_SLOT = 9
+
+
+@dataclass(frozen=True)
+class Config:
+    """
+    One local cloud.
+
+    Attributes:
+        home: folder of all clouds and their shared caches (``LOCALCLOUD_HOME``).
+        name: name of this cloud (``LOCALCLOUD_NAME``, default ``default``).
+        slot: number from 0 to 9 that picks the addresses (``LOCALCLOUD_SLOT``, default 0).
+    """
+
+    home: Path
+    name: str
+    slot: int
+
+    @classmethod
+    def from_environment(cls, environ: dict[str, str] | None = None) -> "Config":
+        """Read the configuration; raises LocalCloudError for a value that can't be used."""
+        env = os.environ if environ is None else environ
+        name = env.get("LOCALCLOUD_NAME") or "default"
+        if not re.fullmatch(r"[a-z][a-z0-9-]{0,15}", name):
+            raise LocalCloudError(
+                f"LOCALCLOUD_NAME is {name!r}; wanted 1 to 16 characters: a lower-case letter, "
+                "then lower-case letters, digits and dashes."
+            )
+        text = env.get("LOCALCLOUD_SLOT") or "0"
+        if not re.fullmatch(r"[0-9]", text):
+            raise LocalCloudError(f"LOCALCLOUD_SLOT is {text!r}; wanted a number from 0 to {MAX_SLOT}.")
+        home = Path(env.get("LOCALCLOUD_HOME") or DEFAULT_HOME)
+        if not home.is_absolute():
+            raise LocalCloudError(f"LOCALCLOUD_HOME is {str(home)!r}; wanted an absolute path.")
+        return cls(home=home, name=name, slot=int(text))
+
+    @property
+    def cache_dir(self) -> Path:
+        """Images and packages; kept by ``down`` and ``reset``."""
+        return self.home / "cache"
+
+    @property
+    def cloud_dir(self) -> Path:
+        return self.home / "clouds" / self.name
+
+    @property
+    def api_address(self) -> str:
+        """Address of the AWS API. 198.18.0.0/15 is set aside for tests (RFC 2544), so no real network has it."""
+        return f"198.18.{self.slot}.1"
+
+    @property
+    def api_url(self) -> str:
+        return f"https://{self.api_address}"
+
+    @property
+    def metadata_port(self) -> int:
+        """Port on api_address that machines reach as 169.254.169.254:80."""
+        return 8169
+
+    @property
+    def default_vpc_cidr(self) -> str:
+        """AWS's own default VPC range in slot 0; the others lie below it."""
+        return f"172.{31 - self.slot}.0.0/16"
+
+    @property
+    def api_device(self) -> str:
+        return f"lcapi{self.slot}"
+
+    @property
+    def ca_file(self) -> Path:
+        return self.cloud_dir / "ca.pem"
+
+    @property
+    def credentials_file(self) -> Path:
+        return self.cloud_dir / "aws" / "credentials"
+
+    @property
+    def state_dir(self) -> Path:
+        """What the AWS API remembers: snapshots of moto's backends and the bodies of S3 objects."""
+        return self.cloud_dir / "api"
+
+    @property
+    def log_file(self) -> Path:
+        return self.cloud_dir / "localcloud.log"
+
+    @property
+    def pid_file(self) -> Path:
+        return self.cloud_dir / "daemon.pid"
