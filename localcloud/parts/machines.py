@@ -24,12 +24,14 @@ from ..errors import LocalCloudError
 from ..model import Instance, Vpc
 from .images import Images
 from .network import Network
-from .shell import Process, remove_cgroup, run, succeeds
+from .shell import Process, enter_cgroup, remove_cgroup, run, succeeds
 
 LOG = logging.getLogger(__name__)
 BOOT_SECONDS = 120
 STOP_SECONDS = 90
-SIGRTMIN = signal.SIGRTMIN
+# With --keep-unit, systemd-nspawn leaves a guest's reboot to whoever started it and says so by this exit code.
+REBOOT_EXIT_CODE = 133
+RESTARTED = ("sh", "-c", f'while "$@"; code=$?; [ $code -eq {REBOOT_EXIT_CODE} ]; do :; done; exit $code', "sh")
 
 
 class Machines:
@@ -62,10 +64,9 @@ class Machines:
             apply_rules()
             self._write_memory(instance.instance_id, {"reboots": instance.reboots})
             process.start(
-                self._command(instance, root),
+                [*RESTARTED, *enter_cgroup(self._cgroup(instance.instance_id), self._command(instance, root))],
                 log=home / "console.log",
                 env={"SYSTEMD_NSPAWN_UNIFIED_HIERARCHY": "1"},
-                cgroup=self._cgroup(instance.instance_id),
             )
         self._wait_ready(instance.instance_id)
 
@@ -76,14 +77,18 @@ class Machines:
         leader = self._leader(instance.instance_id)
         self._write_memory(instance.instance_id, {"reboots": instance.reboots})
         if leader is not None:
-            os.kill(leader, SIGRTMIN + 5)  # systemd: start reboot.target
+            os.kill(leader, signal.SIGRTMIN + 5)  # systemd: start reboot.target
             self._wait_new_leader(instance.instance_id, leader)
             self._wait_ready(instance.instance_id)
 
     def stop(self, instance_id: str) -> None:
         """Shut the guest down; its disk stays."""
         process = self._process(instance_id)
-        process.stop(signal.SIGTERM, STOP_SECONDS)
+        nspawn = self._nspawn(instance_id)
+        if nspawn is not None:
+            os.kill(nspawn, signal.SIGTERM)
+        process.wait(STOP_SECONDS)
+        process.stop(signal.SIGKILL)
         self.network.remove_part(instance_id)
         self._unmount(instance_id)
         remove_cgroup(self._cgroup(instance_id))
@@ -189,19 +194,14 @@ class Machines:
     def _cgroup(self, instance_id: str) -> str:
         return f"localcloud{self.config.slot}-{instance_id}"
 
+    def _nspawn(self, instance_id: str) -> int | None:
+        pid = self._process(instance_id).pid
+        return next((c for c in _children(pid) if _name(c) == "systemd-nspawn"), None) if pid else None
+
     def _leader(self, instance_id: str) -> int | None:
         """The guest's first process, as the host numbers it."""
-        pid = self._process(instance_id).pid
-        if pid is None:
-            return None
-        for child in run("ps", "-o", "pid=", "--ppid", str(pid), check=False).split():
-            try:
-                if "NSpid:" in (status := Path(f"/proc/{child}/status").read_text(encoding="utf-8")):
-                    if status.split("NSpid:")[1].splitlines()[0].split()[-1] == "1":
-                        return int(child)
-            except FileNotFoundError:
-                continue
-        return None
+        nspawn = self._nspawn(instance_id)
+        return next((c for c in _children(nspawn) if _number_inside(c) == "1"), None) if nspawn else None
 
     def _wait_ready(self, instance_id: str) -> None:
         """Until ssh answers and logins are no longer held back by the boot."""
@@ -246,3 +246,24 @@ class Machines:
 
     def _write_memory(self, instance_id: str, values: dict[str, int]) -> None:
         (self.folder / instance_id / "memory.json").write_text(json.dumps(values), encoding="utf-8")
+
+
+def _children(pid: int) -> list[int]:
+    return [int(c) for c in run("ps", "-o", "pid=", "--ppid", str(pid), check=False).split()]
+
+
+def _status(pid: int, field: str) -> str:
+    try:
+        text = Path(f"/proc/{pid}/status").read_text(encoding="utf-8")
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
+    return next((line.split(":", 1)[1].strip() for line in text.splitlines() if line.startswith(f"{field}:")), "")
+
+
+def _name(pid: int) -> str:
+    return _status(pid, "Name")
+
+
+def _number_inside(pid: int) -> str:
+    """A process's number in its innermost process namespace."""
+    return (_status(pid, "NSpid").split() or [""])[-1]

@@ -62,11 +62,11 @@ class Process:
     def __init__(self, record: Path):
         self.record = record
 
-    def start(self, argv: list[str], log: Path, env: dict[str, str] | None = None, cgroup: str = "") -> None:
+    def start(self, argv: list[str], log: Path, env: dict[str, str] | None = None) -> None:
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("ab") as output:
             child = subprocess.Popen(
-                enter_cgroup(cgroup, argv) if cgroup else argv,
+                argv,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
@@ -103,12 +103,13 @@ class Process:
     def stop(self, number: int = signal.SIGTERM, patience: float = 60) -> None:
         """Ask it to end; after ``patience`` seconds, make it."""
         self.send(number)
-        if not self._wait(patience):
+        if not self.wait(patience):
             self.send(signal.SIGKILL)
-            self._wait(10)
+            self.wait(10)
         self.record.unlink(missing_ok=True)
 
-    def _wait(self, seconds: float) -> bool:
+    def wait(self, seconds: float) -> bool:
+        """Wait for its end; False when it still runs after ``seconds``."""
         deadline = time.monotonic() + seconds
         while self.pid is not None:
             if time.monotonic() > deadline:
