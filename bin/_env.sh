@@ -61,8 +61,9 @@ run() {
   shift 2
   mkdir -p "$LOG_DIR"
   [[ -t 1 ]] || say "$title …"
-  # Its own process group: so that all of it can be stopped.
-  setsid "$@" >"$log" 2>&1 </dev/null &
+  # Its own process group, so that all of it can be stopped. Without the lock of descriptor
+  # 9, which what the command leaves running would hold for ever.
+  setsid "$@" >"$log" 2>&1 </dev/null 9>&- &
   __child=$!
   while kill -0 "$__child" 2>/dev/null; do
     passed=$((SECONDS - begin))
@@ -154,41 +155,43 @@ __uv_settings() {
   if [[ -n ${PIP_INDEX_URL:-} ]]; then
     export UV_DEFAULT_INDEX=${UV_DEFAULT_INDEX:-$PIP_INDEX_URL}
   fi
-  # The venv and the cache may lie on different disks; copying is fine then and no news.
-  export UV_LINK_MODE=${UV_LINK_MODE:-$([[ -d ${UV_CACHE_DIR:-$HOME/.cache/uv} &&
-    $(stat -c %d "${UV_CACHE_DIR:-$HOME/.cache/uv}") == "$(stat -c %d "$ROOT")" ]] && echo hardlink || echo copy)}
+  # The venv and uv's cache may lie on different disks; to copy is fine then, and no news.
+  if [[ $(stat -c %d "$ROOT") != $(stat -c %d "${UV_CACHE_DIR:-${HOME:-/root}}") ]]; then
+    export UV_LINK_MODE=${UV_LINK_MODE:-copy}
+  fi
 }
 
-# python_environment FILE…: .venv with what these requirement files name, and the
-# collections of requirements.yml. Made once; again when a file has changed.
+# python_environment SET FILE…: .venv with what these requirement files name, and the
+# collections of requirements.yml. Done once per SET, and again when a file has changed.
 python_environment() {
-  local stamp=$VENV/.stamp wanted file arguments=()
+  local set=$1 state file arguments=()
+  shift
   for file in "$@"; do
-    [[ -f $ROOT/$file ]] && arguments+=(-r "$ROOT/$file")
+    arguments+=(-r "$ROOT/$file")
   done
-  wanted=$(cd "$ROOT" && "$PYTHON" -V && cat "$@" requirements.yml bin/_collections.py && printf '%s\n' "$@")
   link_collection
   use_environment
-  if [[ -x $VENV/bin/python && -f $stamp ]] && "$VENV/bin/python" -c '' 2>/dev/null; then
-    # What bin/test has made holds all that bin/quickstart needs.
-    if [[ $(cat "$stamp") == "$wanted" || -f $stamp.$(printf '%s' "$wanted" | sha256sum | cut -c 1-16) ]]; then
+  state=$(cat requirements*.txt requirements.yml localcloud/requirements.txt bin/_collections.py \
+    <("$PYTHON" -V) | sha256sum | cut -c 1-16)
+  if "$VENV/bin/python" -c '' 2>/dev/null; then
+    if [[ -f $VENV/.ready-$state-$set ]]; then
       return 0
     fi
-  fi
-  __uv_settings
-  if ! { [[ -x $VENV/bin/python ]] && "$VENV/bin/python" -c '' 2>/dev/null; }; then
+  else
     rm -rf "$VENV"
     run "Python environment in .venv" venv "$PYTHON" -m venv "$VENV"
   fi
+  __uv_settings
   if [[ ! -x $VENV/bin/uv ]]; then
-    run "uv, which installs Python packages" uv "$VENV/bin/python" -m pip install --quiet --disable-pip-version-check uv
+    run "uv, which installs Python packages" uv \
+      "$VENV/bin/python" -m pip install --quiet --disable-pip-version-check uv
   fi
-  run "Python packages for ${*}" python-packages \
+  run "Python packages of $*" "python-packages-$set" \
     "$VENV/bin/uv" pip install --python "$VENV/bin/python" "${arguments[@]}"
   run "Ansible collections of requirements.yml" collections \
     "$VENV/bin/python" "$ROOT/bin/_collections.py" "$ROOT/requirements.yml" "$ROOT/.ansible/collections"
-  printf '%s' "$wanted" >"$stamp"
-  : >"$stamp.$(printf '%s' "$wanted" | sha256sum | cut -c 1-16)"
+  find "$VENV" -maxdepth 1 -name '.ready-*' ! -name ".ready-$state-*" -delete
+  : >"$VENV/.ready-$state-$set"
 }
 
 # Ansible finds a collection by its folders' names: .ansible/…/mlops/mlflow_aws is this checkout.
@@ -202,7 +205,6 @@ use_environment() {
   export PATH=$VENV/bin:$PATH
   export VIRTUAL_ENV=$VENV
   export ANSIBLE_COLLECTIONS_PATH=$ROOT/.ansible/collections
-  export ANSIBLE_HOME=$ROOT/.ansible
-  export PYTHONDONTWRITEBYTECODE=${PYTHONDONTWRITEBYTECODE:-}
-  unset ANSIBLE_CONFIG
+  # Without bytecode every task compiles its modules anew: half of Ansible's time.
+  unset ANSIBLE_CONFIG PYTHONDONTWRITEBYTECODE
 }
