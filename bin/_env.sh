@@ -10,6 +10,7 @@ OS_RELEASE=${OS_RELEASE:-/etc/os-release}
 PROGRAM=$(basename "$0")
 
 # Debian packages of the host; machines and databases bring their own.
+# shellcheck disable=SC2034  # used by those who source this
 HOST_PACKAGES=(
   ca-certificates curl dbus dnsmasq-base iproute2 mmdebstrap nftables
   openssh-client openssl procps systemd-container
