@@ -100,3 +100,13 @@ class Config:
     @property
     def pid_file(self) -> Path:
         return self.cloud_dir / "daemon.pid"
+
+    @property
+    def ready_file(self) -> Path:
+        """There while the daemon answers."""
+        return self.cloud_dir / "ready"
+
+    @property
+    def status_file(self) -> Path:
+        """What the daemon last saw of the parts."""
+        return self.cloud_dir / "status.json"
