@@ -20,8 +20,8 @@ import sys
 
 import mlflow
 import numpy as np
-import skops
 import sklearn
+import skops
 from matplotlib.figure import Figure
 from mlflow.models import infer_signature
 from sklearn.datasets import load_digits
