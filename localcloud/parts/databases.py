@@ -280,8 +280,9 @@ class Databases:
         kind = "hostssl" if forced else "host"
         access = [
             f"local all {SUPERUSER} trust",
+            f"local replication {SUPERUSER} trust",
             f"host all {SUPERUSER} all reject",
-            f"host replication all all reject",
+            "host replication all all reject",
             f"{kind} all all all scram-sha-256",
         ]
         for path, text in ((data / "postgresql.conf", lines), (data / "pg_hba.conf", access)):
@@ -304,6 +305,7 @@ class Databases:
                     sql.SQL("CREATE ROLE {} LOGIN NOSUPERUSER CREATEDB CREATEROLE VALID UNTIL 'infinity'").format(master)
                 )
                 connection.execute(sql.SQL("GRANT rds_superuser TO {}").format(master))
+                connection.execute(sql.SQL("ALTER DATABASE postgres OWNER TO {}").format(master))
                 if database.dbname and database.dbname != "postgres":
                     connection.execute(
                         sql.SQL("CREATE DATABASE {} OWNER {}").format(sql.Identifier(database.dbname), master)

@@ -55,6 +55,9 @@ RECIPES = {
     )
 }
 
+# To be raised when what _finish does changes.
+_REVISIONS = {"machine": 1, "database": 1}
+
 USER_DATA_UNIT = """[Unit]
 Description=User data of the instance, run once at the first boot
 ConditionPathExists=/var/lib/localcloud/user-data
@@ -110,7 +113,7 @@ class Images:
         """Changes when the recipe or what is taken from the host changes."""
         certificates = HOST_CERTIFICATES.read_bytes() if HOST_CERTIFICATES.exists() else b""
         text = json.dumps(
-            [recipe.__dict__, USER_DATA_UNIT, _apt_sources(recipe.suite), _apt_options(), _pip_config(), 7]
+            [recipe.__dict__, _REVISIONS[recipe.kind], _apt_sources(recipe.suite), _apt_options(), _pip_config()]
         )
         return hashlib.sha256(text.encode() + certificates).hexdigest()
 
@@ -135,6 +138,8 @@ class Images:
             # A host behind a proxy that opens TLS trusts that proxy's certificate; its machines have to as well.
             shutil.copyfile(HOST_CERTIFICATES, root / "etc/ssl/certs/ca-certificates.crt")
         if recipe.kind == "database":
+            for mount_point in ("data", "sockets"):
+                (root / mount_point).mkdir()
             return
         (root / "etc/apt/apt.conf.d/90localcloud").write_text(
             "".join(f"{o};\n" for o in _apt_options()), encoding="utf-8"
