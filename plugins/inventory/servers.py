@@ -37,6 +37,7 @@ import os
 
 try:
     import boto3
+    import botocore.config
     import botocore.exceptions
 
     HAS_BOTO3 = True
@@ -73,10 +74,10 @@ class InventoryModule(BaseInventoryPlugin):
             display.warning("No servers are listed: the Python package boto3 is missing (pip install -r requirements.txt).")
             return
         try:
-            instances = self._instances(variables)
+            instances = list(self._instances(variables))
         except botocore.exceptions.NoCredentialsError:
             display.warning("No servers are listed: there are no AWS credentials.")
-        except (botocore.exceptions.ClientError, botocore.exceptions.BotoCoreError) as e:
+        except (botocore.exceptions.ClientError, botocore.exceptions.BotoCoreError, OSError) as e:
             display.warning(f"No servers are listed: AWS did not answer ({e}).")
         else:
             for instance in instances:
@@ -115,6 +116,7 @@ class InventoryModule(BaseInventoryPlugin):
             region_name=variables("mlflow_aws_region"),
             endpoint_url=variables("mlflow_aws_endpoint_url"),
             verify=variables("mlflow_aws_ca_bundle"),
+            config=botocore.config.Config(connect_timeout=5, retries={"max_attempts": 2}),
         )
         filters = [
             {"Name": "tag:mlflow_aws_name", "Values": [variables("mlflow_aws_name")]},

@@ -1,0 +1,118 @@
+# Copyright: (c) 2026, the mlops.mlflow_aws contributors
+# GNU General Public License v3.0 or later (see LICENSE)
+"""What this collection's modules share when they talk to PostgreSQL.
+
+Private to the collection. psycopg2 is what every supported distribution packages, and it is only
+used here, so that the modules can be read and tested without it.
+"""
+
+from __future__ import annotations
+
+import re
+
+try:
+    import psycopg2
+    import psycopg2.extensions
+    import psycopg2.sql
+
+    PSYCOPG2_IMPORT_ERROR = None
+except ImportError as error:
+    psycopg2 = None
+    PSYCOPG2_IMPORT_ERROR = error
+
+# What PostgreSQL takes without quotes; nobody has to think about quoting such a name anywhere.
+NAME = re.compile(r"^[a-z_][a-z0-9_]{0,62}$")
+
+SSL_MODES = ["disable", "allow", "prefer", "require", "verify-ca", "verify-full"]
+
+CONNECTION_SPEC = {
+    "host": {"type": "str", "required": True},
+    "port": {"type": "int", "default": 5432},
+    "admin_user": {"type": "str", "required": True},
+    "admin_password": {"type": "str", "required": True, "no_log": True},
+    "admin_database": {"type": "str", "default": "postgres"},
+    "sslmode": {"type": "str", "default": "verify-full", "choices": SSL_MODES},
+    "ca_path": {"type": "path"},
+    "connect_timeout": {"type": "int", "default": 10},
+}
+
+
+class PostgresqlError(Exception):
+    """A refusal of PostgreSQL in one line."""
+
+
+class WrongPassword(PostgresqlError):
+    """The server was reached and did not take the password."""
+
+
+def one_line(error):
+    """Return what PostgreSQL said, without the lines that only point into the statement."""
+    lines = [line.strip() for line in str(error).strip().splitlines() if line.strip()]
+    return " ".join(line for line in lines if not line.startswith(("LINE ", "^")))
+
+
+class Session:
+    """A connection that commits each statement and gives errors in one line."""
+
+    def __init__(self, connection):
+        self._connection = connection
+        self._connection.autocommit = True
+
+    @property
+    def version(self):
+        """The server's version as PostgreSQL counts it: 170004 is 17.4."""
+        return self._connection.server_version
+
+    def rows(self, statement, parameters=None):
+        with self._connection.cursor() as cursor:
+            try:
+                cursor.execute(statement, parameters)
+                return cursor.fetchall()
+            except psycopg2.Error as error:
+                raise PostgresqlError(one_line(error)) from error
+
+    def value(self, statement, parameters=None):
+        rows = self.rows(statement, parameters)
+        return rows[0][0] if rows else None
+
+    def do(self, statement, names=(), parameters=None):
+        """Run a statement whose `{}` are filled with quoted names."""
+        composed = psycopg2.sql.SQL(statement).format(*[psycopg2.sql.Identifier(name) for name in names])
+        with self._connection.cursor() as cursor:
+            try:
+                cursor.execute(composed, parameters)
+            except psycopg2.Error as error:
+                raise PostgresqlError(one_line(error)) from error
+
+    def verifier(self, role, password):
+        """Return what the server stores of a password, so that it never sees (or logs) the password."""
+        return psycopg2.extensions.encrypt_password(
+            password, role, scope=self._connection, algorithm="scram-sha-256"
+        )
+
+    def close(self):
+        self._connection.close()
+
+
+def connect(params, user, password, database):
+    """Open a session with the module's way to the server."""
+    options = {
+        "host": params["host"],
+        "port": params["port"],
+        "dbname": database,
+        "user": user,
+        "password": password,
+        "sslmode": params["sslmode"],
+        "connect_timeout": params["connect_timeout"],
+        "application_name": "mlops.mlflow_aws",
+    }
+    if params["ca_path"]:
+        options["sslrootcert"] = params["ca_path"]
+    try:
+        return Session(psycopg2.connect(**options))
+    except psycopg2.OperationalError as error:
+        message = one_line(error)
+        # libpq gives no error code for a refused connection, only the server's words.
+        if "password authentication failed" in message:
+            raise WrongPassword(message) from error
+        raise PostgresqlError(message) from error
