@@ -1,0 +1,133 @@
+# Copyright: (c) 2026, the mlops.mlflow_aws contributors
+# GNU General Public License v3.0 or later (see LICENSE)
+"""Prepare an installation and its database; run by the mlflow_server role with the venv's Python.
+
+    mlflow_setup.py prepare           write down what this installation expects (once per venv)
+    mlflow_setup.py apply [--check]   migrate the database and make the administrator where needed
+
+`apply` reads {"username": ..., "password": ...} from its standard input ({} without
+authentication), so that no password is in an argument or in the environment. It prints one JSON
+object: changed, actions, max_connections and tls. When nothing is to be done it does not import
+MLflow, which takes seconds.
+"""
+
+import argparse
+import json
+import os
+import sys
+from pathlib import Path
+
+STORE_URI = "postgresql+psycopg:///?service=mlflow"
+EXPECTED = Path(sys.prefix) / "mlflow-server.json"
+# Any number, as long as all hosts use the same: one host migrates, the others wait for it.
+LOCK = 0x6D6C666C6F77
+LOCK_TIMEOUT = "15min"
+
+
+def prepare():
+    import mlflow.server.auth.db.utils as auth_db
+    import mlflow.store.db.utils as tracking_db
+    from alembic.script import ScriptDirectory
+    from mlflow.version import VERSION
+
+    import mlflow
+
+    auth_scripts = ScriptDirectory.from_config(auth_db._get_alembic_config(""))
+    expected = {
+        "version": VERSION,
+        "tracking": tracking_db._get_latest_schema_revision(),
+        "auth": auth_scripts.get_current_head(),
+    }
+    EXPECTED.write_text(json.dumps(expected) + "\n", encoding="utf-8")
+
+    # nginx serves the files of the user interface; their place depends on the Python version.
+    link = Path(sys.prefix) / "ui"
+    link.unlink(missing_ok=True)
+    link.symlink_to(Path(mlflow.__file__).parent / "server" / "js" / "build")
+
+
+def _look(connection, expected, username):
+    """Return what is to be done, and the session's facts."""
+
+    def revision(table):
+        if connection.execute("SELECT to_regclass(%s)", (table,)).fetchone()[0] is None:
+            return None
+        row = connection.execute(f"SELECT version_num FROM {table}").fetchone()
+        return row and row[0]
+
+    actions = []
+    current = revision("alembic_version")
+    if current != expected["tracking"]:
+        actions.append(f"migrate the tracking schema from {current or 'nothing'} to {expected['tracking']}")
+    if username:
+        current = revision("alembic_version_auth")
+        if current != expected["auth"]:
+            actions.append(f"migrate the authentication schema from {current or 'nothing'} to {expected['auth']}")
+        has_users = connection.execute("SELECT to_regclass('users')").fetchone()[0] is not None
+        if (
+            not has_users
+            or connection.execute("SELECT 1 FROM users WHERE username = %s", (username,)).fetchone() is None
+        ):
+            actions.append(f"create the administrator {username}")
+    return actions
+
+
+def _migrate(username, password):
+    import mlflow.db
+
+    mlflow.db.upgrade.callback(STORE_URI)
+    if username:
+        from mlflow.server import auth
+
+        auth.store.init_db(STORE_URI)
+        auth.create_admin_user(username, password)
+
+
+def apply(check):
+    import psycopg
+
+    admin = json.load(sys.stdin)
+    username = admin.get("username")
+    expected = json.loads(EXPECTED.read_text(encoding="utf-8"))
+
+    try:
+        connection = psycopg.connect("service=mlflow connect_timeout=10", autocommit=True)
+    except psycopg.OperationalError as error:
+        raise SystemExit(f"The database does not let MLflow in: {str(error).strip()}") from None
+    with connection:
+        maximum = int(connection.execute("SHOW max_connections").fetchone()[0])
+        tls = connection.execute("SELECT version FROM pg_stat_ssl WHERE pid = pg_backend_pid() AND ssl").fetchone()
+        actions = _look(connection, expected, username)
+        if actions and not check:
+            connection.execute(f"SET lock_timeout = '{LOCK_TIMEOUT}'")
+            connection.execute("SELECT pg_advisory_lock(%s)", (LOCK,))
+            # Another host may have done it while this one waited.
+            actions = _look(connection, expected, username)
+            if actions:
+                try:
+                    _migrate(username, admin.get("password"))
+                except Exception as error:
+                    if "Can't locate revision" in str(error):
+                        raise SystemExit(
+                            "The database was migrated by a newer MLflow than this "
+                            f"{expected['version']}, and there is no way back but a backup: "
+                            "install the newer version, or restore the database."
+                        ) from None
+                    raise SystemExit(f"Could not {' and '.join(actions)}: {error}") from None
+    return {"changed": bool(actions), "actions": actions, "max_connections": maximum, "tls": tls and tls[0]}
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("command", choices=["prepare", "apply"])
+    parser.add_argument("--check", action="store_true", help="say what would be done, change nothing")
+    arguments = parser.parse_args()
+    os.umask(0o022)
+    if arguments.command == "prepare":
+        prepare()
+    else:
+        print(json.dumps(apply(arguments.check)))
+
+
+if __name__ == "__main__":
+    main()
