@@ -12,8 +12,8 @@ PROGRAM=$(basename "$0")
 # Debian packages of the host; machines and databases bring their own.
 # shellcheck disable=SC2034  # used by those who source this
 HOST_PACKAGES=(
-  ca-certificates curl dbus dnsmasq-base iproute2 mmdebstrap nftables
-  openssh-client openssl procps systemd-container
+  ca-certificates curl dnsmasq-base iproute2 mmdebstrap nftables
+  openssh-client openssl systemd-container
 )
 
 if [[ -t 1 ]]; then

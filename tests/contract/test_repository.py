@@ -137,6 +137,9 @@ def test_tasks_that_handle_passwords_are_silent():
             continue
         for task in tasks_in(load_yaml(path)):
             own = {key: value for key, value in task.items() if key not in ("block", "rescue", "always", "tasks")}
+            if "amazon.aws.rds_instance" in own:
+                # The module itself hides this option wherever it shows its arguments, and its errors are needed.
+                own["amazon.aws.rds_instance"].pop("master_user_password", None)
             silent = own.get("no_log") is True
             if words.search(str(own)) and not silent and not {"include_role", "import_role"} & short(own):
                 talkative.append(f"{relative(path)}: {own.get('name')}")
