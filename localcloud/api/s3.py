@@ -1,0 +1,74 @@
+# Copyright: (c) 2026, the mlops.mlflow_aws contributors
+# GNU General Public License v3.0 or later (see LICENSE)
+"""S3 between our middleware and moto: contents go past moto as references, bucket policies are ours to enforce."""
+
+from __future__ import annotations
+
+from typing import Any
+from xml.sax.saxutils import escape
+
+from moto import settings
+from moto.s3 import models, responses
+
+from . import objects
+
+
+class Transfer:
+    """The contents of the request that holds the lock: what came up, what goes down."""
+
+    upload: objects.Content | None = None
+    download: objects.Content | None = None
+
+
+transfer = Transfer()
+
+_put_object = responses.S3Response.put_object
+_upload_part = responses.S3Response.upload_part
+_key_response = responses.S3Response.key_response
+
+
+def _with_upload(method: Any) -> Any:
+    def run(self: Any) -> Any:
+        if transfer.upload is not None:
+            self.body = transfer.upload
+        return method(self)
+
+    return run
+
+
+def _capture(self: Any, *args: Any, **kwargs: Any) -> Any:
+    response = _key_response(self, *args, **kwargs)
+    if isinstance(response, tuple) and isinstance(response[2], objects.Content):
+        status, headers, transfer.download = response
+        return status, headers, b""
+    return response
+
+
+def _neutral(self: Any, action: str, resource: str) -> Any:
+    from moto.iam.access_control import PermissionResult
+
+    return PermissionResult.NEUTRAL
+
+
+def delete_errors(body: bytes, denied: list[str]) -> bytes:
+    """Add the keys that were denied to the answer of DeleteObjects."""
+    errors = "".join(
+        f"<Error><Key>{escape(key)}</Key><Code>AccessDenied</Code><Message>Access Denied</Message></Error>"
+        for key in denied
+    )
+    text = body.decode()
+    end = text.rfind("</DeleteResult>")
+    if end < 0:
+        return (f'<?xml version="1.0" encoding="UTF-8"?>\n<DeleteResult '
+                f'xmlns="http://s3.amazonaws.com/doc/2006-03-01/">{errors}</DeleteResult>').encode()
+    return (text[:end] + errors + text[end:]).encode()
+
+
+def install() -> None:
+    """Put the corrections in moto's place."""
+    objects.install()
+    settings.S3_IGNORE_SUBDOMAIN_BUCKETNAME = True
+    responses.S3Response.put_object = _with_upload(_put_object)  # type: ignore[method-assign]
+    responses.S3Response.upload_part = _with_upload(_upload_part)  # type: ignore[method-assign]
+    responses.S3Response.key_response = _capture  # type: ignore[method-assign]
+    models.FakeBucket.get_permission = _neutral  # type: ignore[method-assign]
