@@ -96,7 +96,7 @@ def test_mlflow_has_the_same_version_everywhere():
 
 def test_the_version_has_a_changelog():
     version = load_yaml(ROOT / "galaxy.yml")["version"]
-    assert f"\nv{version}\n" in (ROOT / "CHANGELOG.md").read_text().replace("## ", "")
+    assert f"\n## v{version}\n" in (ROOT / "CHANGELOG.md").read_text().replace("\\", "")
     assert version in load_yaml(ROOT / "changelogs" / "changelog.yaml")["releases"]
 
 
