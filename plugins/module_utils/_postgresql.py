@@ -8,7 +8,10 @@ used here, so that the modules can be read and tested without it.
 
 from __future__ import annotations
 
+import contextlib
+import os
 import re
+import tempfile
 
 try:
     import psycopg2
@@ -32,6 +35,7 @@ CONNECTION_SPEC = {
     "admin_password": {"type": "str", "required": True, "no_log": True},
     "admin_database": {"type": "str", "default": "postgres"},
     "sslmode": {"type": "str", "default": "verify-full", "choices": SSL_MODES},
+    "ca_certificate": {"type": "str"},
     "ca_path": {"type": "path"},
     "connect_timeout": {"type": "int", "default": 10},
 }
@@ -94,6 +98,21 @@ class Session:
         self._connection.close()
 
 
+@contextlib.contextmanager
+def _ca_file(params):
+    """Give the CA's certificate as the file that libpq wants; it reads it once, when it connects."""
+    if not params["ca_certificate"]:
+        yield params["ca_path"]
+        return
+    descriptor, path = tempfile.mkstemp(suffix=".pem")
+    try:
+        with os.fdopen(descriptor, "w") as stream:
+            stream.write(params["ca_certificate"])
+        yield path
+    finally:
+        os.unlink(path)
+
+
 def connect(params, user, password, database):
     """Open a session with the module's way to the server."""
     options = {
@@ -106,10 +125,11 @@ def connect(params, user, password, database):
         "connect_timeout": params["connect_timeout"],
         "application_name": "mlops.mlflow_aws",
     }
-    if params["ca_path"]:
-        options["sslrootcert"] = params["ca_path"]
     try:
-        return Session(psycopg2.connect(**options))
+        with _ca_file(params) as ca_file:
+            if ca_file:
+                options["sslrootcert"] = ca_file
+            return Session(psycopg2.connect(**options))
     except psycopg2.OperationalError as error:
         message = one_line(error)
         # libpq gives no error code for a refused connection, only the server's words.

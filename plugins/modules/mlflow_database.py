@@ -46,8 +46,11 @@ options:
     type: str
     default: verify-full
     choices: [disable, allow, prefer, require, verify-ca, verify-full]
+  ca_certificate:
+    description: The certificate of the CA that signed the server's, as PEM text.
+    type: str
   ca_path:
-    description: A file on this host with the certificate of the CA that signed the server's.
+    description: A file on this host with that certificate, where O(ca_certificate) is not given.
     type: path
   connect_timeout:
     description: Seconds to wait for a connection.
@@ -90,7 +93,7 @@ EXAMPLES = r"""
 - name: Make MLflow's database
   mlops.mlflow_aws.mlflow_database:
     host: db.example.com
-    ca_path: /etc/ssl/certs/database-ca.pem
+    ca_certificate: "{{ lookup('ansible.builtin.file', 'database-ca.pem') }}"
     admin_user: postgres
     admin_password: "{{ admin_password }}"
     database: mlflow
@@ -102,6 +105,11 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
+missing:
+  description: The Python package that the module lacks.
+  returned: when it lacks one
+  type: str
+  sample: psycopg2
 actions:
   description: What was done, or in check mode would be done, in order.
   returned: always
@@ -328,8 +336,12 @@ def main():
     if pg.psycopg2 is None:
         if module.check_mode:
             # The role installs it in the task before; here nothing may be installed, so nothing can be seen.
-            module.exit_json(changed=True, actions=["look at the database, once psycopg2 is installed"])
-        module.fail_json(msg=missing_required_lib("psycopg2"), exception=pg.PSYCOPG2_IMPORT_ERROR)
+            module.exit_json(
+                changed=True, missing="psycopg2", actions=["look at the database, once psycopg2 is installed"]
+            )
+        module.fail_json(
+            msg=missing_required_lib("psycopg2"), exception=str(pg.PSYCOPG2_IMPORT_ERROR), missing="psycopg2"
+        )
 
     params = module.params
     try:
