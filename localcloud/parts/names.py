@@ -11,13 +11,17 @@ from __future__ import annotations
 import fcntl
 import re
 import signal
+import socket
+import time
 from pathlib import Path
 
 from ..config import Config
+from ..errors import LocalCloudError
 from ..model import Desired
 from .shell import Process
 
 HOSTS = Path("/etc/hosts")
+START_SECONDS = 10
 
 
 class Names:
@@ -27,9 +31,11 @@ class Names:
         self.config = config
         self.file = config.cloud_dir / "names"
         self.process = Process(config.cloud_dir / "dnsmasq.json")
+        self.log = config.cloud_dir / "dnsmasq.log"
         self._written: str | None = None
 
     def start(self) -> None:
+        """Start dnsmasq and wait until it listens: a SIGHUP before that would end it."""
         self.process.stop()
         self.file.touch()
         self.process.start(
@@ -45,12 +51,28 @@ class Names:
                 "--pid-file=",
                 "--user=root",
                 "--local-ttl=5",
+                "--log-facility=-",
             ],
-            log=self.config.cloud_dir / "dnsmasq.log",
+            log=self.log,
         )
+        deadline = time.monotonic() + START_SECONDS
+        while not self._listens():
+            if self.process.pid is None or time.monotonic() > deadline:
+                said = self.log.read_text(encoding="utf-8", errors="replace").splitlines()[-3:]
+                raise LocalCloudError("dnsmasq did not start: " + " ".join(said))
+            time.sleep(0.05)
+
+    def _listens(self) -> bool:
+        try:
+            socket.create_connection((self.config.api_address, 53), timeout=1).close()
+        except OSError:
+            return False
+        return True
 
     def apply(self, desired: Desired) -> None:
-        """Write the names of what is there now."""
+        """Write the names of what is there now; a dnsmasq that ended is started again."""
+        if self.process.pid is None:
+            self.start()
         lines = [f"{i.private_ip} {i.hostname}" for i in desired.instances if i.private_ip and i.hostname]
         lines += [f"{d.private_ip} {d.endpoint}" for d in desired.databases if d.private_ip]
         text = "".join(f"{line}\n" for line in sorted(lines))

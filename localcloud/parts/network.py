@@ -20,7 +20,7 @@ import signal
 import time
 from pathlib import Path
 
-from ..config import Config
+from ..config import MAX_SLOT, Config
 from ..errors import LocalCloudError
 from ..model import Desired, Rule, SecurityGroup, Vpc
 from .shell import run, succeeds
@@ -65,6 +65,7 @@ class Network:
             run("ip", "link", "add", bridge, "type", "bridge")
         run("ip", "addr", "replace", f"{self.gateway(vpc.cidr)}/{vpc.cidr.split('/')[1]}", "dev", bridge)
         run("ip", "link", "set", bridge, "up")
+        self._host_rules()
         return bridge
 
     def bridge(self, vpc_id: str) -> str:
@@ -84,16 +85,17 @@ class Network:
 
     def _host_rules(self) -> None:
         api, ours = self.config.api_address, f"{self.prefix}b-*"
-        run(
-            "nft",
-            "-f",
-            "-",
-            stdin=f"""
+        anyones = ", ".join(f'"lc{n}b-*"' for n in range(MAX_SLOT + 1))
+        # What stays on one bridge passes here as well where the kernel shows bridged packets to this table.
+        bridges = [d for d in os.listdir("/sys/class/net") if d.startswith(f"{self.prefix}b-")]
+        same = "\n".join(f'        iifname "{b}" oifname "{b}" accept' for b in sorted(bridges))
+        text = f"""
 table inet {self.table}
 delete table inet {self.table}
 table inet {self.table} {{
     chain input {{
         type filter hook input priority filter; policy accept;
+        ip daddr {api} iifname != {{ "lo", "{ours}" }} drop
         iifname != "{ours}" return
         ct state established,related accept
         ip daddr {api} tcp dport {{ 53, 80, 443, {self.config.metadata_port} }} accept
@@ -103,16 +105,19 @@ table inet {self.table} {{
     }}
     chain forward {{
         type filter hook forward priority filter; policy accept;
-        iifname "{ours}" oifname "lc?b-*" drop
-        iifname "lc?b-*" oifname "{ours}" drop
+{same}
+        iifname "{ours}" oifname {{ {anyones} }} drop
+        iifname {{ {anyones} }} oifname "{ours}" drop
     }}
     chain postrouting {{
         type nat hook postrouting priority srcnat; policy accept;
         iifname "{ours}" oifname != "{ours}" masquerade
     }}
 }}
-""".replace('"lc?b-*"', "{ " + ", ".join(f'"lc{n}b-*"' for n in range(10)) + " }"),
-        )
+"""
+        if self._applied.get("host") != text:
+            run("nft", "-f", "-", stdin=text)
+            self._applied["host"] = text
 
     def _refuse_taken(self, wanted: ipaddress.IPv4Network, what: str) -> None:
         for route in json.loads(run("ip", "-json", "-4", "route", "show", "table", "all")):
