@@ -15,9 +15,19 @@ import ipaddress
 from collections.abc import Iterator
 from typing import Any
 
+from moto.core.responses import ActionResult
 from moto.core.utils import utcnow
 from moto.ec2.models import ec2_backends
-from moto.ec2.models import elastic_block_store, elastic_network_interfaces, instances, security_groups, subnets, vpcs
+from moto.ec2.models import (
+    elastic_block_store,
+    elastic_network_interfaces,
+    iam_instance_profile,
+    instances,
+    security_groups,
+    subnets,
+    vpcs,
+)
+from moto.ec2.responses.security_groups import SecurityGroups
 
 from ..model import Instance, Rule, SecurityGroup, Vpc
 from . import images
@@ -128,6 +138,9 @@ def _default_vpc(cidr: str) -> Any:
             raise vpcs.DefaultVpcAlreadyExists
         vpc = self.create_vpc(cidr_block=cidr, is_default=True)
         vpc.enable_dns_hostnames = "true"
+        # "Default security groups": its members reach one another.
+        group = self.get_security_group_from_name("default", vpc.id)
+        self.authorize_security_group_ingress(group.id, "-1", None, None, [], [{"GroupId": group.id}])
         for zone in self.describe_availability_zones():
             self.create_default_subnet(zone.name)
         # "Default VPC components" (VPC User Guide): an internet gateway and a main route to it.
@@ -279,9 +292,43 @@ def _new_volume(self: Any, *args: Any, **kwargs: Any) -> None:
 
 _run = instances.InstanceBackend.run_instances
 
+#: What moto puts where a request has no ClientToken.
+_NO_TOKEN = "ABCDE"
+#: Instances of a RunInstances that was sent a second time.
+_repeated: set[str] = set()
+
+_associate = iam_instance_profile.IamInstanceProfileAssociationBackend.associate_iam_instance_profile
+
+
+def _associate_profile(self: Any, instance_id: str, *args: Any, **kwargs: Any) -> Any:
+    if instance_id in _repeated and instance_id in self.iam_instance_profile_associations:
+        return self.iam_instance_profile_associations[instance_id]
+    return _associate(self, instance_id, *args, **kwargs)
+
+
+def _returns_true(method: Any) -> Any:
+    """UpdateSecurityGroupRuleDescriptionsIngress and …Egress answer Return: true; moto leaves it out."""
+
+    def run(self: Any) -> Any:
+        method(self)
+        return ActionResult({"Return": True})
+
+    return run
+
+
+_describe_ingress = SecurityGroups.update_security_group_rule_descriptions_ingress
+_describe_egress = SecurityGroups.update_security_group_rule_descriptions_egress
+
 
 def _run_instances(self: Any, image_id: str, count: int, user_data: Any, security_group_names: list[str],
                    **kwargs: Any) -> Any:
+    token = kwargs.get("client_token")
+    _repeated.clear()
+    for reservation in self.reservations.values():
+        # "Ensuring idempotency in Amazon EC2 API requests": the same token gets the same instances.
+        if token != _NO_TOKEN and any(i.client_token == token for i in reservation.instances):
+            _repeated.update(i.id for i in reservation.instances)
+            return reservation
     nics = kwargs.get("nics") or []
     if kwargs.get("subnet_id") is None and not any("SubnetId" in n or "NetworkInterfaceId" in n for n in nics):
         kwargs["subnet_id"] = _choose_subnet(self, kwargs.get("placement")).id
@@ -500,10 +547,7 @@ def user_data(instance: Any) -> bytes:
     raw = instance.user_data
     if not raw:
         return b""
-    if isinstance(raw, list):
-        raw = raw[0]
-    if isinstance(raw, str):
-        raw = raw.encode()
+    raw = str(raw).encode()  # moto's Base64EncodedString
     try:
         return base64.b64decode(raw, validate=True)
     except ValueError:
@@ -566,4 +610,8 @@ def install(default_vpc_cidr: str) -> None:
         del instances.Instance.__del__
     elastic_block_store.Volume.__init__ = _new_volume  # type: ignore[method-assign]
     instances.InstanceBackend.run_instances = _run_instances  # type: ignore[method-assign]
+    profiles = iam_instance_profile.IamInstanceProfileAssociationBackend
+    profiles.associate_iam_instance_profile = _associate_profile  # type: ignore[method-assign]
+    SecurityGroups.update_security_group_rule_descriptions_ingress = _returns_true(_describe_ingress)
+    SecurityGroups.update_security_group_rule_descriptions_egress = _returns_true(_describe_egress)
     instances.InstanceBackend.modify_instance_security_groups = _modify_groups  # type: ignore[method-assign]

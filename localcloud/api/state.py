@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import io
 import json
+import logging
 import os
 import pickle
 import threading
@@ -21,11 +22,14 @@ from typing import Any
 
 import moto
 import moto.backends
+from cryptography.hazmat.primitives import serialization
 from moto.core.base_backend import BackendDict, BaseBackend
 from moto.core.common_models import BaseModel
 
 from ..errors import LocalCloudError
 from . import objects
+
+log = logging.getLogger("localcloud.api")
 
 _FORMAT = 1
 _SERVICE_OF_S3 = "s3"
@@ -48,6 +52,11 @@ def _service_of(backend: BaseBackend) -> str:
     raise KeyError(backend)
 
 
+def _load_key(der: bytes) -> Any:
+    """A key of KMS."""
+    return serialization.load_der_private_key(der, None)
+
+
 class _Pickler(pickle.Pickler):
     """Refers to backends of the other file by name; makes locks anew."""
 
@@ -64,6 +73,12 @@ class _Pickler(pickle.Pickler):
             return threading.RLock, ()
         if isinstance(obj, BaseBackend) and id(obj) not in self._own:
             return _backend, (_service_of(obj), obj.account_id, obj.region_name)
+        if kind.__module__.startswith("cryptography.") and hasattr(obj, "private_bytes"):
+            return _load_key, (
+                obj.private_bytes(
+                    serialization.Encoding.DER, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+                ),
+            )
         if isinstance(obj, objects.Content):
             self.keys.append(obj)
         return NotImplemented
@@ -141,7 +156,13 @@ class State:
         began = time.monotonic()
         with self.lock:
             generation = self._changed[which]
-            payload, contents = self._dump(which)
+            try:
+                payload, contents = self._dump(which)
+            except (TypeError, AttributeError, pickle.PicklingError):
+                # The call took effect; failing it now would only make its client repeat it.
+                log.exception("the state of %s can't be saved", which)
+                self._saved[which] = generation
+                return
         self._write(which, payload)
         self._saved[which] = generation
         if which == "s3":
