@@ -76,9 +76,9 @@ class Databases:
             (home / name).mkdir(parents=True, exist_ok=True)
         home.chmod(0o700)
         image = self._image(database.engine_version)
-        if not (home / "initialised").exists():
-            self._initialise(database, image)
         process = self._process(database.identifier)
+        if process.pid is None and not (home / "initialised").exists():
+            self._initialise(database, image)
         if process.pid is None:
             self._write_config(database)
             part = f"db-{database.identifier}"

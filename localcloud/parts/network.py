@@ -17,6 +17,7 @@ import json
 import logging
 import os
 import signal
+import threading
 import time
 from pathlib import Path
 
@@ -42,6 +43,7 @@ class Network:
         self.table = f"localcloud{config.slot}"
         self.prefix = f"lc{config.slot}"
         self._applied: dict[str, str] = {}
+        self._lock = threading.Lock()
 
     # --- the host's side -------------------------------------------------------------------------------------------
 
@@ -60,12 +62,13 @@ class Network:
     def ensure_vpc(self, vpc: Vpc) -> str:
         """The bridge of a VPC; returns its name."""
         bridge = self.bridge(vpc.vpc_id)
-        if not self._exists(bridge):
-            self._refuse_taken(ipaddress.ip_network(vpc.cidr), f"the range of {vpc.vpc_id}")
-            run("ip", "link", "add", bridge, "type", "bridge")
-        run("ip", "addr", "replace", f"{self.gateway(vpc.cidr)}/{vpc.cidr.split('/')[1]}", "dev", bridge)
-        run("ip", "link", "set", bridge, "up")
-        self._host_rules()
+        with self._lock:
+            if not self._exists(bridge):
+                self._refuse_taken(ipaddress.ip_network(vpc.cidr), f"the range of {vpc.vpc_id}")
+                run("ip", "link", "add", bridge, "type", "bridge")
+            run("ip", "addr", "replace", f"{self.gateway(vpc.cidr)}/{vpc.cidr.split('/')[1]}", "dev", bridge)
+            run("ip", "link", "set", bridge, "up")
+            self._host_rules()
         return bridge
 
     def bridge(self, vpc_id: str) -> str:

@@ -191,7 +191,8 @@ class Reconciler:
                 self._keep_database(database, vpc)
         except LocalCloudError as error:
             LOG.error("%s: %s", name, error)
-            self.api.database_status(name, "failed", database.changes, str(error))
+            if database.status == "creating":
+                self.api.database_status(name, "failed", database.changes, str(error))
 
     def _keep_database(self, database: Database, vpc: Vpc | None) -> None:
         name = database.identifier
