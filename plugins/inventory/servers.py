@@ -44,8 +44,7 @@ try:
 except ImportError:
     HAS_BOTO3 = False
 
-from ansible.errors import AnsibleError
-from ansible.errors import AnsibleParserError
+from ansible.errors import AnsibleError, AnsibleParserError
 from ansible.plugins.inventory import BaseInventoryPlugin
 from ansible.template import Templar
 from ansible.utils.display import Display

@@ -5,9 +5,11 @@
 from __future__ import annotations
 
 import shutil
+from pathlib import Path
 
 import pytest
-from conftest import ROOT
+
+ROOT = Path(__file__).resolve().parents[2]
 
 GOOD = {
     "mlflow_aws_name": "mlflow",
