@@ -86,6 +86,8 @@ class Images:
             raise LocalCloudError(f"the local cloud has no image {name!r}; it has {', '.join(sorted(RECIPES))}.")
         target = self.folder / name
         self.folder.mkdir(parents=True, exist_ok=True)
+        # Images hold set-uid programs that must not be run from here.
+        self.folder.chmod(0o700)
         with _locked(self.folder / f"{name}.lock"):
             fingerprint = self._fingerprint(recipe)
             marker = target / ".localcloud-image"

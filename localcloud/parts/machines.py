@@ -54,6 +54,8 @@ class Machines:
         """Boot the machine and wait until it lets people in. Raises LocalCloudError with the end of its console."""
         home = self.folder / instance.instance_id
         home.mkdir(parents=True, exist_ok=True)
+        # A machine's files keep their owners' numbers: no user of the host may walk in.
+        self.folder.chmod(0o700)
         process = self._process(instance.instance_id)
         if process.pid is None:
             root = self._mount(instance)
