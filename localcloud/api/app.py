@@ -117,7 +117,7 @@ class Application:
         iam.check_new_policy(call, data)
         backends_before = _count_backends()
         writes = not _READS.match(call.operation)
-        status = 500
+        status = 0  # stays so when moto raises: then it may have kept what it got
         try:
             check = _CHECKS.get(call.service, {}).get(call.operation)
             if check:
@@ -129,6 +129,9 @@ class Application:
             if call.service == "s3":
                 if writes and status < 400:
                     self._state.mark("s3")
+                elif upload is not None and writes:
+                    for segment in upload.segments:
+                        objects.store.drop(segment.name)
             elif writes:
                 self._state.mark("control")
             if _count_backends() != backends_before:

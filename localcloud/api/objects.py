@@ -60,7 +60,8 @@ class Content(bytes):
         self.checksums = checksums or {}
         # A bytes object can't be referred to weakly, so a holder stands for it.
         self.holder = _Holder(frozenset(s.name for s in segments))
-        _live.add(self.holder)
+        with _live_lock:
+            _live.add(self.holder)
         return self
 
     def __len__(self) -> int:
@@ -145,6 +146,12 @@ class Reader:
 
 #: Stand for the contents that a request or a key holds now. A file of one of them is never removed.
 _live: "weakref.WeakSet[_Holder]" = weakref.WeakSet()
+_live_lock = threading.Lock()
+
+
+def live_names() -> set[str]:
+    with _live_lock:
+        return {name for holder in list(_live) for name in holder.names}
 
 
 class Store:
@@ -182,19 +189,25 @@ class Store:
             self._writing.discard(name)
         self.path(name).unlink(missing_ok=True)
 
-    def sweep(self, referenced: set[str]) -> int:
-        """Remove the files that neither the saved state nor a running request refers to."""
-        removed = 0
-        live = {name for holder in list(_live) for name in holder.names}
-        for folder in list(self.folder.iterdir()) if self.folder.exists() else []:
-            for path in list(folder.iterdir()):
-                name = path.name
-                with self._lock:
-                    if name in referenced or name in live or name in self._writing:
-                        continue
-                    path.unlink(missing_ok=True)
-                    removed += 1
-        return removed
+    def release(self, names: set[str]) -> None:
+        """Remove files that the saved state has ceased to refer to, but for those in use."""
+        for name in names - live_names() if names else ():
+            self.path(name).unlink(missing_ok=True)
+
+    def sweep(self, referenced: set[str]) -> None:
+        """
+        Remove what no one refers to: left by a kill or by a refused upload.
+
+        The order matters: a file goes from being written to being in a content, so we look in that order, and only
+        at files that were there before we looked.
+        """
+        files = [path for folder in self.folder.iterdir() for path in folder.iterdir()]
+        with self._lock:
+            writing = set(self._writing)
+        kept = writing | live_names() | referenced
+        for path in files:
+            if path.name not in kept:
+                path.unlink(missing_ok=True)
 
 
 store = Store()

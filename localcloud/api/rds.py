@@ -377,6 +377,10 @@ def _create_db_instance(self: Any, db_kwargs: Any) -> Any:
     if kwargs.get("storage_encrypted") and not kwargs.get("kms_key_id"):
         kwargs["kms_key_id"] = f"arn:aws:kms:{self.region_name}:{ACCOUNT}:key/{_key_uuid(self.region_name)}"
     kwargs.setdefault("backup_retention_period", 1)
+    kwargs["storage_type"] = kwargs.get("storage_type") or "gp3"
+    if kwargs["storage_type"] == "gp3":  # "Amazon RDS DB instance storage": the baseline below 400 GiB
+        kwargs["iops"] = kwargs.get("iops") or 3000
+        kwargs["storage_throughput"] = kwargs.get("storage_throughput") or 125
     database = _create(self, kwargs)
     ec2_backend = ec2_backends[ACCOUNT][self.region_name]
     subnets = _subnets(database, ec2_backend)
@@ -790,6 +794,11 @@ def install(cloud: str) -> None:
         "modify_db_subnet_group": _modify_subnet_group,
     }.items():
         setattr(backend, name, function)
+    # DBInstance: StorageThroughput is always there, and 0 where the storage type has none.
+    instance.storage_throughput = property(
+        lambda self: getattr(self, "_storage_throughput", None) or 0,
+        lambda self, value: setattr(self, "_storage_throughput", value if self.storage_type == "gp3" else None),
+    )
     instance.address = property(_address)
     instance.endpoint = property(_endpoint)
     instance.default_db_parameter_group_details = _default_group

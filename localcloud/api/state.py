@@ -98,6 +98,7 @@ class State:
         self._save_lock = threading.Lock()
         self._changed = {"control": 0, "s3": 0}
         self._saved = {"control": 0, "s3": 0}
+        self._referenced: set[str] = set()
         self.last_seconds = 0.0
 
     # -- reading ---------------------------------------------------------------------------------------------------
@@ -111,6 +112,9 @@ class State:
             path = self.folder / f"{which}.state"
             if path.exists():
                 self._load(path, which)
+        # Contents that the state refers to are alive now; any other file was left by a kill.
+        self._referenced = objects.live_names()
+        objects.store.sweep(set())
 
     def _load(self, path: Path, which: str) -> None:
         with open(path, "rb") as f:
@@ -166,7 +170,9 @@ class State:
         self._write(which, payload)
         self._saved[which] = generation
         if which == "s3":
-            objects.store.sweep({s.name for c in contents for s in c.segments})
+            names = {s.name for c in contents for s in c.segments}
+            objects.store.release(self._referenced - names)
+            self._referenced = names
         self.last_seconds = time.monotonic() - began
 
     def _dump(self, which: str) -> tuple[bytes, list[Any]]:

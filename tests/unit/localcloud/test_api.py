@@ -662,3 +662,24 @@ def test_state_of_another_moto_is_refused(tmp_path):
 
     with pytest.raises(LocalCloudError, match="reset"):
         State(config.state_dir, threading.RLock()).load()
+
+
+def test_uploads_side_by_side_lose_nothing(cloud):
+    """A file must survive the clearing up that follows the snapshot of another call."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    s3 = cloud.client("s3")
+    s3.create_bucket(Bucket="many", CreateBucketConfiguration={"LocationConstraint": REGION})
+
+    def put(n):
+        s3.put_object(Bucket="many", Key=f"k{n % 20}", Body=b"%d" % n * 1000)
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(put, range(80)))
+    for n in range(20):
+        assert s3.get_object(Bucket="many", Key=f"k{n}")["Body"].read()
+
+
+def test_a_repeated_run_instances_makes_no_second_machine(cloud):
+    first = run_instance(cloud, ClientToken="once")
+    assert run_instance(cloud, ClientToken="once")["InstanceId"] == first["InstanceId"]
