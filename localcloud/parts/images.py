@@ -56,7 +56,7 @@ RECIPES = {
 }
 
 # To be raised when what _finish does changes.
-_REVISIONS = {"machine": 1, "database": 1}
+_REVISIONS = {"machine": 2, "database": 1}
 
 USER_DATA_UNIT = """[Unit]
 Description=User data of the instance, run once at the first boot
@@ -171,6 +171,10 @@ class Images:
             key.unlink()
         (root / "etc/machine-id").unlink(missing_ok=True)
         (root / "etc/hostname").unlink(missing_ok=True)
+        # The package lists are empty: as old as they can be, so that nobody takes them for fresh.
+        for stale in ("var/lib/apt/periodic/update-success-stamp", "var/cache/apt/pkgcache.bin"):
+            (root / stale).unlink(missing_ok=True)
+        os.utime(root / "var/lib/apt/lists", (0, 0))
 
 
 def _apt_sources(suite: str) -> str | None:
