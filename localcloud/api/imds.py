@@ -83,6 +83,8 @@ class Metadata:
         if isinstance(node, bytes):
             return "200 OK", "application/octet-stream", node, [], changed[0]
         if isinstance(node, dict):
+            if parts[1:] == ["meta-data", "public-keys"]:
+                return say("200 OK", f"0={instance.key_name}")
             lines = [k + "/" if isinstance(v, dict) else k for k, v in sorted(node.items()) if v is not None]
             return say("200 OK", "\n".join(lines))
         return say("200 OK", node, changed=changed[0])

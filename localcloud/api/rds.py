@@ -5,7 +5,8 @@ RDS as AWS documents it: where moto differs, and where a call now waits for the 
 
 Differences from AWS that stay: Multi-AZ is an attribute only, nothing is redundant; no automated backups and no
 point-in-time restore; a change that isn't applied at once stays pending until a call with ApplyImmediately, for
-there is no maintenance window; storage size, type and throughput are attributes only.
+there is no maintenance window; storage size, type and throughput are attributes only; the engine version is shown as
+it was asked for ("17" stays "17"); a database's name is unique in the whole cloud, not per region.
 """
 
 from __future__ import annotations
@@ -130,8 +131,20 @@ def check_create(call: Call) -> None:
     if size is not None and int(size) < 20:
         raise AwsError("InvalidParameterCombination", "Invalid storage size for engine name postgres and storage type "
                        f"gp3: {size}")
+    _check_identifier(call)
     _check_network(call)
     _check_parameter_group(call.region, params.get("DBParameterGroupName"), params.get("EngineVersion") or MAJORS[0])
+
+
+def _check_identifier(call: Call) -> None:
+    """One name, one set of real parts: the parts don't tell regions apart."""
+    name = call.params.get("DBInstanceIdentifier", "")
+    for region, backend in backends():
+        if region != call.region and name in backend.databases:
+            raise AwsError(
+                "DBInstanceAlreadyExists",
+                f"The local cloud has a database {name} in {region}, and a name can be used in one region only.",
+            )
 
 
 def _check_network(call: Call) -> None:
@@ -253,6 +266,7 @@ def check_restore(call: Call) -> None:
         raise AwsError("InvalidParameterCombination", "The local cloud has the engine postgres only.")
     _refuse_common(params)
     _check_parameter_group(call.region, params.get("DBParameterGroupName"), snapshot.engine_version)
+    _check_identifier(call)
     _check_network(call)
 
 

@@ -295,6 +295,7 @@ def test_metadata_wants_a_token_and_knows_its_caller(cloud, machine):
     assert cloud.metadata("/latest/user-data", headers) == (200, "#!/bin/sh\ntrue\n")
     assert cloud.metadata("/latest/meta-data/public-keys/0/openssh-key", headers)[1].startswith("ssh-ed25519 AAAA")
     assert json.loads(cloud.metadata("/latest/dynamic/instance-identity/document", headers)[1])["region"] == REGION
+    assert cloud.metadata("/latest/meta-data/public-keys/", headers) == (200, "0=mine")
     assert "instance-id" in cloud.metadata("/latest/meta-data/", headers)[1].splitlines()
     assert cloud.metadata("/latest/meta-data/nothing", headers)[0] == 404
     assert cloud.metadata("/latest/meta-data/instance-id", headers, source="127.0.0.2")[0] == 404
