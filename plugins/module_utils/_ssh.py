@@ -33,6 +33,8 @@ def ssh_variables(host, private_key_file, which="auto"):
         "ansible_host": address(host, which),
         "ansible_user": host["user"],
         "ansible_ssh_private_key_file": key,
+        # Every image has it there, and looking for it costs a connection.
+        "ansible_python_interpreter": "/usr/bin/python3",
         "ansible_ssh_common_args": " ".join(f"-o {shlex.quote(f'{name}={value}')}" for name, value in options.items()),
     }
 
