@@ -17,7 +17,9 @@ import os
 import pickle
 import threading
 import time
+from collections import defaultdict
 from pathlib import Path
+from types import FunctionType
 from typing import Any
 
 import moto
@@ -52,6 +54,14 @@ def _service_of(backend: BaseBackend) -> str:
     raise KeyError(backend)
 
 
+def _dict_of_dicts() -> Any:
+    return defaultdict(dict)
+
+
+def _dict_of_dicts_maker() -> Any:
+    return _dict_of_dicts
+
+
 def _load_key(der: bytes) -> Any:
     """A key of KMS."""
     return serialization.load_der_private_key(der, None)
@@ -79,6 +89,8 @@ class _Pickler(pickle.Pickler):
                     serialization.Encoding.DER, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
                 ),
             )
+        if kind is FunctionType and obj.__qualname__ == "SimpleSystemManagerBackend.__init__.<locals>.<lambda>":
+            return _dict_of_dicts_maker, ()  # the lambda of its tags
         if isinstance(obj, objects.Content):
             self.keys.append(obj)
         return NotImplemented

@@ -634,6 +634,7 @@ def test_everything_is_there_after_a_kill(tmp_path):
         create_database(cloud, "kept")
         cloud.client("secretsmanager").create_secret(Name="kept", SecretString="s")
         cloud.client("iam").create_user(UserName="kept")
+        cloud.client("ssm").put_parameter(Name="/kept", Value="v", Type="SecureString")
         s3 = cloud.client("s3")
         s3.create_bucket(Bucket="kept", CreateBucketConfiguration={"LocationConstraint": REGION})
         s3.put_object(Bucket="kept", Key="k", Body=b"body")
@@ -649,6 +650,8 @@ def test_everything_is_there_after_a_kill(tmp_path):
         assert database(cloud, "kept")["DBInstanceStatus"] == "creating"
         assert cloud.client("secretsmanager").get_secret_value(SecretId="kept")["SecretString"] == "s"
         assert cloud.client("iam").get_user(UserName="kept")
+        parameter = cloud.client("ssm").get_parameter(Name="/kept", WithDecryption=True)["Parameter"]
+        assert parameter["Value"] == "v"
         assert cloud.client("s3").get_object(Bucket="kept", Key="k")["Body"].read() == b"body"
         assert run_instance(cloud)["PrivateIpAddress"] != found["PrivateIpAddress"]
     finally:
