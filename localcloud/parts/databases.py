@@ -26,7 +26,7 @@ from ..api import pki
 from ..config import Config
 from ..errors import LocalCloudError
 from ..model import Database, Snapshot, Vpc
-from .images import Images
+from .images import RECORD, Images
 from .network import Network
 from .shell import Process, enter_cgroup, remove_cgroup, run
 
@@ -77,6 +77,8 @@ class Databases:
         home.chmod(0o700)
         image = self._image(database.engine_version)
         process = self._process(database.identifier)
+        if process.pid is None:
+            (home / RECORD).write_text(str(image), encoding="utf-8")
         if process.pid is None and not (home / "initialised").exists():
             self._initialise(database, image)
         if process.pid is None:

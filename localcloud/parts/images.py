@@ -26,6 +26,8 @@ from .shell import run
 
 LOG = logging.getLogger(__name__)
 
+# The file in a machine's or database's folder that says which image it began with.
+RECORD = "image"
 HOST_CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
 
 # What Debian's own cloud images carry and a playbook may count on. No python3-venv, no nginx: a role installs those.
@@ -84,32 +86,29 @@ class Images:
         recipe = RECIPES.get(name)
         if recipe is None:
             raise LocalCloudError(f"the local cloud has no image {name!r}; it has {', '.join(sorted(RECIPES))}.")
-        target = self.folder / name
         self.folder.mkdir(parents=True, exist_ok=True)
         # Images hold set-uid programs that must not be run from here.
         self.folder.chmod(0o700)
+        target = self.folder / f"{name}-{self._fingerprint(recipe)[:12]}"
         with _locked(self.folder / f"{name}.lock"):
-            fingerprint = self._fingerprint(recipe)
-            marker = target / ".localcloud-image"
-            if marker.exists() and marker.read_text(encoding="utf-8") == fingerprint:
-                return target
-            if marker.exists() and self._in_use(target):
-                return target
-            progress(f"building image {name} (about a minute)")
-            building = self.folder / f"{name}.building"
-            if building.exists():
-                shutil.rmtree(building)
-            self._bootstrap(recipe, building)
-            self._finish(recipe, building)
-            (building / ".localcloud-image").write_text(fingerprint, encoding="utf-8")
-            if target.exists():
-                shutil.rmtree(target)
-            building.rename(target)
+            if not target.exists():
+                progress(f"building image {name} (about a minute)")
+                building = self.folder / f"{name}.building"
+                if building.exists():
+                    shutil.rmtree(building)
+                self._bootstrap(recipe, building)
+                self._finish(recipe, building)
+                building.rename(target)
+                self._remove_old(name, keep=target)
         return target
 
-    @staticmethod
-    def _in_use(target: Path) -> bool:
-        return any(f"lowerdir={target}" in line for line in Path("/proc/mounts").read_text(encoding="utf-8").splitlines())
+    def _remove_old(self, name: str, keep: Path) -> None:
+        """Images that a newer one has replaced and that no machine or database of any cloud began with."""
+        clouds = self.folder.parent.parent / "clouds"
+        needed = {r.read_text(encoding="utf-8") for r in clouds.glob(f"*/*/*/{RECORD}")} | {str(keep)}
+        for folder in self.folder.glob(f"{name}-*"):
+            if str(folder) not in needed:
+                shutil.rmtree(folder)
 
     def _fingerprint(self, recipe: Recipe) -> str:
         """Changes when the recipe or what is taken from the host changes."""

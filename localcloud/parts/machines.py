@@ -22,7 +22,7 @@ from pathlib import Path
 from ..config import Config
 from ..errors import LocalCloudError
 from ..model import Instance, Vpc
-from .images import Images
+from .images import RECORD, Images
 from .network import Network
 from .shell import Process, enter_cgroup, remove_cgroup, run, succeeds
 
@@ -113,7 +113,10 @@ class Machines:
         if os.path.ismount(root):
             return root
         # A machine keeps the image it began with, even when a newer one is built.
-        image = self.images.ensure(instance.image)
+        record = home / RECORD
+        if not record.exists():
+            record.write_text(str(self.images.ensure(instance.image)), encoding="utf-8")
+        image = record.read_text(encoding="utf-8")
         for name in ("root", "upper", "work"):
             (home / name).mkdir(exist_ok=True)
         run(
