@@ -91,6 +91,8 @@ class _Pickler(pickle.Pickler):
             )
         if kind is FunctionType and obj.__qualname__ == "SimpleSystemManagerBackend.__init__.<locals>.<lambda>":
             return _dict_of_dicts_maker, ()  # the lambda of its tags
+        if kind.__name__ == "ParameterDict":  # of Systems Manager: its constructor isn't a defaultdict's
+            return kind, (obj.account_id, obj.region_name), dict(obj.__dict__), None, iter(obj.items())
         if isinstance(obj, objects.Content):
             self.keys.append(obj)
         return NotImplemented
