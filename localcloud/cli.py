@@ -150,7 +150,11 @@ def show(config: Config, as_json: bool) -> int:
         for machine in answer["machines"]:
             print("  machine   {instance_id}  {state:<8} {address:<15} {image:<10} {name}".format(**machine))
         for database in answer["databases"]:
-            print("  database  {identifier}  {state:<8} {address}:{port}  PostgreSQL {engine_version}  {endpoint}".format(**database))
+            print(
+                "  database  {identifier}  {state:<8} {address}:{port}  PostgreSQL {engine_version}  {endpoint}".format(
+                    **database
+                )
+            )
     return 0 if answer["state"] == "up" else 3
 
 

@@ -31,7 +31,7 @@ class Config:
     slot: int
 
     @classmethod
-    def from_environment(cls, environ: dict[str, str] | None = None) -> "Config":
+    def from_environment(cls, environ: dict[str, str] | None = None) -> Config:
         """Read the configuration; raises LocalCloudError for a value that can't be used."""
         env = os.environ if environ is None else environ
         name = env.get("LOCALCLOUD_NAME") or "default"

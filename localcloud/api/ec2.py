@@ -17,8 +17,8 @@ from typing import Any
 
 from moto.core.responses import ActionResult
 from moto.core.utils import utcnow
-from moto.ec2.models import ec2_backends
 from moto.ec2.models import (
+    ec2_backends,
     elastic_block_store,
     elastic_network_interfaces,
     iam_instance_profile,

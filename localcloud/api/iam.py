@@ -14,7 +14,6 @@ policies and object ACLs don't take part; a resource that the local cloud can't 
 from __future__ import annotations
 
 import re
-from typing import Any
 from urllib.parse import unquote
 from xml.etree import ElementTree
 

@@ -180,7 +180,7 @@ class Identities:
         if evaluate(role.assume_role_policy_document, request) is not Effect.ALLOW:
             return None, False
         sessions = self._tables.setdefault("sessions", {})
-        now = datetime.datetime.now(datetime.timezone.utc)
+        now = datetime.datetime.now(datetime.UTC)
         for key in [k for k, s in sessions.items() if s["expires"] < now]:
             del sessions[key]
         for key, s in sessions.items():
@@ -247,8 +247,8 @@ def _check_token(claim: Claim, token: str, expires: Any) -> None:
     if isinstance(expires, str):
         expires = datetime.datetime.fromisoformat(expires.replace("Z", "+00:00"))
     if expires.tzinfo is None:
-        expires = expires.replace(tzinfo=datetime.timezone.utc)
-    if expires < datetime.datetime.now(datetime.timezone.utc):
+        expires = expires.replace(tzinfo=datetime.UTC)
+    if expires < datetime.datetime.now(datetime.UTC):
         if claim.service == "s3":
             raise AwsError("ExpiredToken", "The provided token has expired.")
         raise AwsError(

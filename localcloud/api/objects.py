@@ -53,7 +53,7 @@ class Content(bytes):
 
     def __new__(
         cls, segments: tuple[Segment, ...], md5: str | None = None, checksums: dict[str, str] | None = None
-    ) -> "Content":
+    ) -> Content:
         self = super().__new__(cls, b"")
         self.segments = segments
         self.md5 = md5
@@ -76,7 +76,7 @@ class Content(bytes):
     def __eq__(self, other: object) -> bool:
         return self is other
 
-    def __getitem__(self, index: Any) -> "Content":
+    def __getitem__(self, index: Any) -> Content:
         start, stop, step = index.indices(len(self))
         assert step == 1
         out, position = [], 0
@@ -87,10 +87,10 @@ class Content(bytes):
             position += s.length
         return Content(tuple(out))
 
-    def __copy__(self) -> "Content":
+    def __copy__(self) -> Content:
         return self
 
-    def __deepcopy__(self, memo: Any) -> "Content":
+    def __deepcopy__(self, memo: Any) -> Content:
         return self
 
     def __reduce__(self) -> Any:
@@ -133,7 +133,7 @@ class Reader:
         finally:
             self.close()
 
-    def __enter__(self) -> "Reader":
+    def __enter__(self) -> Reader:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -145,7 +145,7 @@ class Reader:
 
 
 #: Stand for the contents that a request or a key holds now. A file of one of them is never removed.
-_live: "weakref.WeakSet[_Holder]" = weakref.WeakSet()
+_live: weakref.WeakSet[_Holder] = weakref.WeakSet()
 _live_lock = threading.Lock()
 
 

@@ -187,10 +187,10 @@ def check(environ: dict[str, Any], claim: Claim, secret: str, body_sha256: str) 
 
 def _check_time(claim: Claim) -> None:
     try:
-        signed = datetime.datetime.strptime(claim.timestamp, "%Y%m%dT%H%M%SZ").replace(tzinfo=datetime.timezone.utc)
+        signed = datetime.datetime.strptime(claim.timestamp, "%Y%m%dT%H%M%SZ").replace(tzinfo=datetime.UTC)
     except ValueError:
         raise AwsError("IncompleteSignature", "Date must be in ISO-8601 'basic format'.") from None
-    age = (datetime.datetime.now(datetime.timezone.utc) - signed).total_seconds()
+    age = (datetime.datetime.now(datetime.UTC) - signed).total_seconds()
     if claim.presigned:
         if age > (claim.expires or 0):
             raise AwsError("AccessDenied", "Request has expired", 403)

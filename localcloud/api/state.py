@@ -48,7 +48,7 @@ def _backend(service: str, account: str, region: str) -> Any:
 
 def _service_of(backend: BaseBackend) -> str:
     for backends in BackendDict._instances:
-        for account, region, candidate in backends.iter_backends():
+        for _account, _region, candidate in backends.iter_backends():
             if candidate is backend:
                 return backends.service_name
     raise KeyError(backend)

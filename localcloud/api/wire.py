@@ -7,7 +7,7 @@ from __future__ import annotations
 import json
 import uuid
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cache
 from typing import Any
 from urllib.parse import parse_qs
 from xml.sax.saxutils import escape
@@ -89,7 +89,7 @@ def split_s3_path(environ: dict[str, Any]) -> tuple[str, str]:
     return bucket, key
 
 
-@lru_cache(maxsize=None)
+@cache
 def _model(service: str) -> Any:
     return get_service_model(service)
 

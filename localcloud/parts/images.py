@@ -228,8 +228,10 @@ def _pip_config() -> str:
     keep = {}
     for path in (Path("/etc/pip.conf"), Path.home() / ".config/pip/pip.conf", Path.home() / ".pip/pip.conf"):
         if path.is_file():
-            for name, value in re.findall(r"^\s*(index-url|trusted-host|proxy)\s*=\s*(\S+)", path.read_text(encoding="utf-8"), re.M):
-                keep[name] = value
+            settings = re.findall(
+                r"^\s*(index-url|trusted-host|proxy)\s*=\s*(\S+)", path.read_text(encoding="utf-8"), re.MULTILINE
+            )
+            keep.update(settings)
     for variable, name in (("PIP_INDEX_URL", "index-url"), ("PIP_TRUSTED_HOST", "trusted-host"), ("PIP_PROXY", "proxy")):
         if os.environ.get(variable):
             keep[name] = os.environ[variable]

@@ -18,7 +18,7 @@ def run(*argv: str | Path, stdin: str | None = None, timeout: float = 600, check
     """Run a command and return its standard output; a failure is a LocalCloudError with the command's own words."""
     command = [str(a) for a in argv]
     result = subprocess.run(
-        command, input=stdin, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=timeout, check=False
+        command, input=stdin, text=True, capture_output=True, timeout=timeout, check=False
     )
     if check and result.returncode != 0:
         said = (result.stderr.strip() or result.stdout.strip())[-2000:]
