@@ -74,7 +74,11 @@ class Reconciler:
         self._apply_rules(desired)
         for instance in desired.instances:
             self._submit(instance.instance_id, self._instance, instance, vpcs.get(instance.vpc_id))
+        being_copied = {s.database_identifier for s in desired.snapshots if s.status == "creating"}
         for database in desired.databases:
+            # A database that is deleted with a final snapshot goes when that is whole.
+            if database.status == "deleting" and database.identifier in being_copied:
+                continue
             self._submit(f"db-{database.identifier}", self._database, database, vpcs.get(database.vpc_id))
         for snapshot in desired.snapshots:
             self._submit(f"snapshot-{snapshot.identifier}", self._snapshot, snapshot)

@@ -125,6 +125,19 @@ class Cloud:
     def database(self) -> dict:
         return self.rds.describe_db_instances(DBInstanceIdentifier="life")["DBInstances"][0]
 
+    def snapshot(self, identifier: str) -> str:
+        return self.rds.describe_db_snapshots(DBSnapshotIdentifier=identifier)["DBSnapshots"][0]["Status"]
+
+    def restore(self, snapshot: str) -> None:
+        self.rds.restore_db_instance_from_db_snapshot(
+            DBInstanceIdentifier="life",
+            DBSnapshotIdentifier=snapshot,
+            DBInstanceClass="db.t4g.micro",
+            DBSubnetGroupName="life",
+            VpcSecurityGroupIds=[self.group],
+        )
+        self.wait_for("restored", lambda: self.database()["DBInstanceStatus"] == "available")
+
     def database_address(self) -> str:
         return next(d["address"] for d in status()["databases"] if d["identifier"] == "life")
 
@@ -248,23 +261,21 @@ def test_new_master_password_takes_the_place_of_the_old(cloud):
     cloud.wait_for("available", lambda: cloud.database()["DBInstanceStatus"] == "available")
 
 
-def test_snapshot_brings_the_rows_back(cloud):
+def test_snapshots_bring_the_rows_back(cloud):
     cloud.sql("CREATE TABLE kept AS SELECT 42 AS answer")
-    cloud.rds.create_db_snapshot(DBSnapshotIdentifier="shot", DBInstanceIdentifier="life")
-    shots = cloud.rds.describe_db_snapshots
-    cloud.wait_for("snapshot", lambda: shots(DBSnapshotIdentifier="shot")["DBSnapshots"][0]["Status"] == "available")
-    cloud.sql("DROP TABLE kept")
+    cloud.rds.create_db_snapshot(DBSnapshotIdentifier="early", DBInstanceIdentifier="life")
+    cloud.wait_for("snapshot", lambda: cloud.snapshot("early") == "available")
+    cloud.sql("UPDATE kept SET answer = 43")
+    cloud.rds.delete_db_instance(DBInstanceIdentifier="life", FinalDBSnapshotIdentifier="final")
+    cloud.wait_for("database gone", lambda: not cloud.rds.describe_db_instances()["DBInstances"])
+    assert cloud.snapshot("final") == "available"
+    cloud.restore("early")
+    assert cloud.sql("SELECT answer FROM kept") == "(42,)"
     cloud.rds.delete_db_instance(DBInstanceIdentifier="life", SkipFinalSnapshot=True)
     cloud.wait_for("database gone", lambda: not cloud.rds.describe_db_instances()["DBInstances"])
-    cloud.rds.restore_db_instance_from_db_snapshot(
-        DBInstanceIdentifier="life",
-        DBSnapshotIdentifier="shot",
-        DBInstanceClass="db.t4g.micro",
-        DBSubnetGroupName="life",
-        VpcSecurityGroupIds=[cloud.group],
-    )
-    cloud.wait_for("restored", lambda: cloud.database()["DBInstanceStatus"] == "available")
-    assert cloud.sql("SELECT answer FROM kept") == "(42,)"
+    cloud.restore("final")
+    assert cloud.sql("SELECT answer FROM kept") == "(43,)"
+
 
 
 def test_reboots_by_the_api_and_from_inside(cloud):
