@@ -42,9 +42,15 @@ def test_an_unknown_word_is_refused_by_name(command):
 def test_quickstart_refuses_a_system_it_was_not_made_for(machine, tmp_path):
     content, name = BAD_MACHINES[machine]
     (tmp_path / "os-release").write_text(content)
-    result = call("bin/quickstart", OS_RELEASE=str(tmp_path / "os-release"))
+    # The check alone: a check that fails to refuse must not go on and build a cloud.
+    result = call("bash", "-c", ". bin/_env.sh; need_debian", OS_RELEASE=str(tmp_path / "os-release"))
     assert result.returncode == 1
     assert "Debian 12 and 13" in result.stderr and name in result.stderr
+
+
+def test_quickstart_checks_before_it_does_anything():
+    text = text_of(ROOT / "bin" / "quickstart").split("# --- the command line")[1]
+    assert text.index("\nneed_debian\n") < text.index("\nneed_root") < text.index("mkdir")
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="becomes nobody, which takes root")
