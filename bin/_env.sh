@@ -147,14 +147,24 @@ find_python() {
   __python_ok "$PYTHON" || die "$PYTHON is $("$PYTHON" -V 2>&1); Python 3.11, 3.12 or 3.13 is needed."
 }
 
-# uv reads no pip.conf: hand on the certificate bundle that the machine uses.
+# pip's setting NAME, from its files or its environment; nothing where it has none.
+__pip_setting() {
+  "$VENV/bin/python" -m pip config get "global.$1" 2>/dev/null ||
+    "$VENV/bin/python" -m pip config get ":env:.$1" 2>/dev/null || true
+}
+
+# uv reads no pip.conf: hand on the index and the certificates that the machine's pip uses.
 __uv_settings() {
-  if [[ -n ${SSL_CERT_FILE:-} || -n ${PIP_CERT:-} ]]; then
-    export SSL_CERT_FILE=${SSL_CERT_FILE:-$PIP_CERT}
-    export UV_NATIVE_TLS=${UV_NATIVE_TLS:-true}
+  local certificates index
+  certificates=$(__pip_setting cert)
+  index=$(__pip_setting index-url)
+  if [[ -n ${SSL_CERT_FILE:-$certificates} ]]; then
+    export SSL_CERT_FILE=${SSL_CERT_FILE:-$certificates}
   fi
-  if [[ -n ${PIP_INDEX_URL:-} ]]; then
-    export UV_DEFAULT_INDEX=${UV_DEFAULT_INDEX:-$PIP_INDEX_URL}
+  # The system's certificates, as pip and curl take them. The older name is for older uv.
+  export UV_SYSTEM_CERTS=${UV_SYSTEM_CERTS:-true} UV_NATIVE_TLS=${UV_NATIVE_TLS:-true}
+  if [[ -n $index ]]; then
+    export UV_DEFAULT_INDEX=${UV_DEFAULT_INDEX:-$index}
   fi
   # The venv and uv's cache may lie on different disks; to copy is fine then, and no news.
   if [[ $(stat -c %d "$ROOT") != $(stat -c %d "${UV_CACHE_DIR:-${HOME:-/root}}") ]]; then
