@@ -90,7 +90,7 @@ class Network:
         api, ours = self.config.api_address, f"{self.prefix}b-*"
         anyones = ", ".join(f'"lc{n}b-*"' for n in range(MAX_SLOT + 1))
         # What stays on one bridge passes here as well where the kernel shows bridged packets to this table.
-        bridges = [d for d in os.listdir("/sys/class/net") if d.startswith(f"{self.prefix}b-")]
+        bridges = [d for d in self._devices() if d.startswith(f"{self.prefix}b-")]
         same = "\n".join(f'        iifname "{b}" oifname "{b}" accept' for b in sorted(bridges))
         text = f"""
 table inet {self.table}
@@ -135,8 +135,12 @@ table inet {self.table} {{
                 )
 
     @staticmethod
-    def _exists(device: str) -> bool:
-        return Path(f"/sys/class/net/{device}").exists()
+    def _devices() -> list[str]:
+        # Asked of the kernel, not of /sys, which in a container may show another namespace's devices.
+        return [link["ifname"] for link in json.loads(run("ip", "-json", "link", "show"))]
+
+    def _exists(self, device: str) -> bool:
+        return device in self._devices()
 
     # --- a part's side ---------------------------------------------------------------------------------------------
 
@@ -275,14 +279,14 @@ table inet localcloud {{
         """Remove every network object of this cloud."""
         for part in self.parts():
             self.remove_part(part)
-        for device in os.listdir("/sys/class/net"):
+        for device in self._devices():
             if device == self.config.api_device or device.startswith((f"{self.prefix}b-", f"{self.prefix}v-")):
                 run("ip", "link", "del", device, check=False)
         if succeeds("nft", "list", "table", "inet", self.table):
             run("nft", "delete", "table", "inet", self.table)
         marker = self.config.cloud_dir / "ip_forward.was-off"
         if marker.exists():
-            others = [d for d in os.listdir("/sys/class/net") if d.startswith("lcapi")]
+            others = [d for d in self._devices() if d.startswith("lcapi")]
             if not others:
                 Path("/proc/sys/net/ipv4/ip_forward").write_text("0", encoding="ascii")
             marker.unlink()
