@@ -1,0 +1,192 @@
+# Copyright: (c) 2026, the mlops.mlflow_aws contributors
+# GNU General Public License v3.0 or later (see LICENSE)
+"""The module's decisions, against a server that remembers; molecule runs it against real ones."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import pytest
+from ansible.module_utils.testing import patch_module_args
+from plugin_support import plugin
+
+PARAMS = {
+    "admin_user": "dba",
+    "database": "mlflow",
+    "owner": "mlflow_owner",
+    "logins": ["mlflow_a", "mlflow_b"],
+    "active": "mlflow_a",
+    "active_password": "secret one",
+}
+
+
+class Server:
+    """As much of PostgreSQL as the module asks for."""
+
+    def __init__(self, version=170000):
+        self.version = version
+        self.roles = {}
+        self.grants = set()
+        self.owner_of_database = None
+        self.public = False
+        self.sessions = {}
+        self.admin = (False, True, True)
+        self.statements = []
+
+    def rows(self, statement, parameters=None):
+        if "rolcreaterole" in statement:
+            return [self.admin]
+        if "FROM pg_roles" in statement:
+            return [
+                (name, role["login"], role.get("super", False), role["config"])
+                for name, role in self.roles.items()
+                if name in parameters[0]
+            ]
+        raise AssertionError(statement)
+
+    def value(self, statement, parameters=None):
+        if "pg_has_role(current_user" in statement:
+            return ("dba", parameters[0]) in self.grants
+        if "pg_has_role(" in statement:
+            return parameters in {(member, owner) for member, owner in self.grants}
+        if "datdba" in statement:
+            return self.owner_of_database
+        if "has_database_privilege" in statement:
+            return self.public
+        if "pg_stat_activity" in statement:
+            return self.sessions.get(parameters[0], 0)
+        raise AssertionError(statement)
+
+    def verifier(self, role, password):
+        return f"SCRAM({password})"
+
+    def do(self, statement, names=(), parameters=None):
+        self.statements.append((statement, parameters))
+        name = names[0]
+        if statement.startswith("CREATE ROLE"):
+            self.roles[name] = {"login": "NOLOGIN" not in statement, "config": [], "password": (parameters or [None])[0]}
+        elif statement.startswith("GRANT"):
+            self.grants.add(("dba" if "CURRENT_USER" in statement else names[1], name))
+        elif "SET role" in statement:
+            self.roles[name]["config"].append(f"role={parameters[0]}")
+        elif statement.startswith("CREATE DATABASE"):
+            self.owner_of_database, self.public = names[1], True
+        elif statement.startswith("REVOKE"):
+            self.public = False
+        elif "PASSWORD" in statement:
+            self.roles[name]["password"] = parameters[0]
+        elif re.search(r"(NO)?LOGIN$", statement):
+            self.roles[name]["login"] = not statement.endswith("NOLOGIN")
+        else:
+            raise AssertionError(statement)
+
+    def login(self, params, user, password, database):
+        pg = plugin("module_utils", "_postgresql")
+        role = self.roles[user]
+        if not role["login"]:
+            raise pg.PostgresqlError(f'role "{user}" is not permitted to log in')
+        if role["password"] != f"SCRAM({password})":
+            raise pg.WrongPassword("password authentication failed")
+        return Login(role)
+
+
+class Login:
+    def __init__(self, role):
+        self.role = role
+
+    def value(self, statement):
+        return self.role["config"][0].removeprefix("role=")
+
+    def close(self):
+        pass
+
+
+def run(server, check_mode=False, **more):
+    database = plugin("modules", "mlflow_database").Database({**PARAMS, **more}, server, check_mode, server.login)
+    database.ensure()
+    return database.actions
+
+
+@pytest.mark.parametrize("version", [150000, 170000])
+def test_ladder(version):
+    server = Server(version)
+    planned = run(server, check_mode=True)
+    assert planned and server.statements == []
+
+    assert run(server) == planned
+    assert {name: role["login"] for name, role in server.roles.items()} == {
+        "mlflow_owner": False,
+        "mlflow_a": True,
+        "mlflow_b": False,
+    }
+    assert server.owner_of_database == "mlflow_owner" and not server.public
+    # The words for it are those of PostgreSQL 16.
+    assert any("SET TRUE" in statement for statement, _values in server.statements) == (version >= 160000)
+
+    assert run(server) == [] and run(server, check_mode=True) == []
+
+    assert run(server, check_mode=True, active_password="two") == ["set the password of mlflow_a"]
+    assert run(server, active_password="two") == ["set the password of mlflow_a"]
+    assert run(server, active_password="two") == []
+
+
+def test_the_password_never_reaches_the_server():
+    server = Server()
+    run(server)
+    run(server, active_password="two")
+    values = [value for _statement, values in server.statements for value in values or ()]
+    assert "SCRAM(secret one)" in values and "SCRAM(two)" in values
+    assert "secret one" not in values and "two" not in values
+
+
+def test_an_idle_login_with_a_session_is_left_alone():
+    server = Server()
+    run(server)
+    server.roles["mlflow_b"]["login"] = True
+    server.sessions["mlflow_b"] = 1
+    assert run(server) == []
+    server.sessions["mlflow_b"] = 0
+    assert run(server) == ["lock login mlflow_b"]
+
+
+def test_the_other_login_becomes_active():
+    server = Server()
+    run(server)
+    actions = run(server, active="mlflow_b", active_password="two")
+    assert actions == ["unlock login mlflow_b", "set the password of mlflow_b", "lock login mlflow_a"]
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (lambda server: setattr(server, "admin", (False, True, False)), "no CREATEDB"),
+        (lambda server: setattr(server, "owner_of_database", "someone"), "belongs to someone"),
+        (lambda server: server.roles["mlflow_a"].update(super=True), "mlflow_a is a superuser"),
+    ],
+)
+def test_refusals(spoil, words):
+    server = Server()
+    run(server)
+    spoil(server)
+    before = len(server.statements)
+    with pytest.raises(plugin("module_utils", "_postgresql").PostgresqlError, match=words):
+        run(server)
+    assert len(server.statements) == before
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        ({"database": "My-DB"}, "database is 'My-DB'"),
+        ({"active": "mlflow_c"}, "active is 'mlflow_c'; it must be one of"),
+        ({"logins": ["mlflow_owner"]}, "another one than owner"),
+        ({"active_password": ""}, "active_password is empty"),
+        ({"host": None}, "host"),
+    ],
+)
+def test_bad_input_is_refused_before_any_connection(more, words, capsys):
+    arguments = {**PARAMS, "host": "db.example.com", "admin_password": "x", **more}
+    with patch_module_args(arguments), pytest.raises(SystemExit):
+        plugin("modules", "mlflow_database").main()
+    assert words in json.loads(capsys.readouterr().out)["msg"]
