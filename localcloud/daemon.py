@@ -11,6 +11,7 @@ import threading
 
 from .api import Api
 from .config import Config
+from .errors import LocalCloudError
 from .parts.reconcile import Reconciler
 from .parts.shell import Process
 
@@ -26,9 +27,18 @@ def serve(config: Config) -> None:
         signal.signal(number, lambda *_: stop.set())
     api = Api(config)
     reconciler = Reconciler(config, api)
-    reconciler.network.start()
-    api.start()
-    reconciler.names.start()
+    try:
+        reconciler.network.start()
+        api.start()
+        reconciler.names.start()
+    except BaseException as error:
+        if not isinstance(error, LocalCloudError):
+            LOG.exception("the local cloud could not start")
+        else:
+            LOG.error("%s", error)
+        # The API's threads would keep this process alive without a cloud.
+        logging.shutdown()
+        os._exit(1)
     loop = threading.Thread(target=reconciler.run, name="reconciler")
     loop.start()
     config.ready_file.touch()

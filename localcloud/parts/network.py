@@ -28,6 +28,9 @@ from .shell import run, succeeds
 
 LOG = logging.getLogger(__name__)
 METADATA_ADDRESS = "169.254.169.254"
+# Machines need the host to forward their packets. Each runs a systemd, a dbus and more as root, and all count against
+# one allowance of inotify instances, which is 128 by default: enough for about ten machines.
+KERNEL_SETTINGS = {"net/ipv4/ip_forward": 1, "fs/inotify/max_user_instances": 4096}
 NETNS_DIR = Path("/run/netns")
 
 
@@ -56,7 +59,7 @@ class Network:
             run("ip", "link", "add", device, "type", "bridge")
         run("ip", "addr", "replace", f"{address}/32", "dev", device)
         run("ip", "link", "set", device, "up")
-        self._forwarding_on()
+        self._kernel_settings()
         self._host_rules()
 
     def ensure_vpc(self, vpc: Vpc) -> str:
@@ -79,12 +82,20 @@ class Network:
         """The VPC's router has the first address, as on AWS."""
         return str(ipaddress.ip_network(cidr)[1])
 
-    def _forwarding_on(self) -> None:
-        switch = Path("/proc/sys/net/ipv4/ip_forward")
-        if switch.read_text(encoding="ascii").strip() != "1":
-            # Put back by stop(), unless another cloud still needs it.
-            (self.config.cloud_dir / "ip_forward.was-off").touch()
-            switch.write_text("1", encoding="ascii")
+    def _kernel_settings(self) -> None:
+        """Raise what the host's kernel gives too little of; stop() puts it back, unless another cloud needs it."""
+        record = self.config.cloud_dir / "kernel-settings.json"
+        former = json.loads(record.read_text(encoding="utf-8")) if record.exists() else {}
+        for name, wanted in KERNEL_SETTINGS.items():
+            path = Path("/proc/sys") / name
+            value = int(path.read_text(encoding="ascii"))
+            if value < wanted:
+                former.setdefault(name, value)
+                record.write_text(json.dumps(former), encoding="utf-8")
+                try:
+                    path.write_text(str(wanted), encoding="ascii")
+                except OSError as error:
+                    LOG.warning("could not set %s to %s: %s", name, wanted, error.strerror)
 
     def _host_rules(self) -> None:
         api, ours = self.config.api_address, f"{self.prefix}b-*"
@@ -284,9 +295,8 @@ table inet localcloud {{
                 run("ip", "link", "del", device, check=False)
         if succeeds("nft", "list", "table", "inet", self.table):
             run("nft", "delete", "table", "inet", self.table)
-        marker = self.config.cloud_dir / "ip_forward.was-off"
-        if marker.exists():
-            others = [d for d in self._devices() if d.startswith("lcapi")]
-            if not others:
-                Path("/proc/sys/net/ipv4/ip_forward").write_text("0", encoding="ascii")
-            marker.unlink()
+        record = self.config.cloud_dir / "kernel-settings.json"
+        if record.exists() and not any(d.startswith("lcapi") for d in self._devices()):
+            for name, value in json.loads(record.read_text(encoding="utf-8")).items():
+                (Path("/proc/sys") / name).write_text(str(value), encoding="ascii")
+            record.unlink()
