@@ -83,8 +83,8 @@ class Network:
         return str(ipaddress.ip_network(cidr)[1])
 
     def _kernel_settings(self) -> None:
-        """Raise what the host's kernel gives too little of; stop() puts it back, unless another cloud needs it."""
-        record = self.config.cloud_dir / "kernel-settings.json"
+        """Raise what the host's kernel gives too little of; the last cloud to stop puts it back."""
+        record = self.config.home / "kernel-settings.json"
         former = json.loads(record.read_text(encoding="utf-8")) if record.exists() else {}
         for name, wanted in KERNEL_SETTINGS.items():
             path = Path("/proc/sys") / name
@@ -295,7 +295,7 @@ table inet localcloud {{
                 run("ip", "link", "del", device, check=False)
         if succeeds("nft", "list", "table", "inet", self.table):
             run("nft", "delete", "table", "inet", self.table)
-        record = self.config.cloud_dir / "kernel-settings.json"
+        record = self.config.home / "kernel-settings.json"
         if record.exists() and not any(d.startswith("lcapi") for d in self._devices()):
             for name, value in json.loads(record.read_text(encoding="utf-8")).items():
                 (Path("/proc/sys") / name).write_text(str(value), encoding="ascii")
