@@ -182,7 +182,6 @@ def test_refusals(spoil, words):
         ({"active": "mlflow_c"}, "active is 'mlflow_c'; it must be one of"),
         ({"logins": ["mlflow_owner"]}, "another one than owner"),
         ({"active_password": ""}, "active_password is empty"),
-        ({"host": None}, "host"),
     ],
 )
 def test_bad_input_is_refused_before_any_connection(more, words, capsys):
