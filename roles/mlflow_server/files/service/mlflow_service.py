@@ -57,6 +57,22 @@ def _application():
         del os.environ["MLFLOW_FLASK_SERVER_SECRET_KEY"]
 
 
+def _keep_artifacts_proxied():
+    """Do not send clients to S3 with signed addresses: they need reach nothing but this server.
+
+    MLflow offers that by itself wherever the store can sign, and a client that can't reach or
+    does not trust the store then fails instead of asking the server for the file.
+    """
+    from mlflow.server import server_info_api
+
+    offered = server_info_api.build_server_info_payload
+
+    def proxied():
+        return {name: False if "multipart" in name else value for name, value in offered().items()}
+
+    server_info_api.build_server_info_payload = proxied
+
+
 def _open_stores():
     """Open the stores now: a worker that can't reach its database must not be called ready."""
     from mlflow.server.handlers import _get_model_registry_store, _get_tracking_store
@@ -81,6 +97,7 @@ def create_app():
     """Make the application for one worker; the first worker that gets here makes the unit ready."""
     _set_internal_variables()
     app = _application()
+    _keep_artifacts_proxied()
 
     from mlflow.version import VERSION
 
