@@ -156,14 +156,15 @@ class Databases:
         os.chown(target / "data", owner.st_uid, owner.st_gid)
         (target / "data").chmod(0o700)
         # Its process namespace must see the same user ids, not the server's files.
-        run(
-            *self._nspawn(
+        self._run_once(
+            self._nspawn(
                 image,
                 f"{snapshot.database_identifier}-backup",
                 [f"{self._bin(image)}/pg_basebackup", "-h", "/sockets", "-U", SUPERUSER, "-D", "/data", "-c", "fast"],
                 data=target / "data",
                 sockets=home / "socket",
-            )
+            ),
+            self._cgroup(f"{snapshot.database_identifier}-backup"),
         )
 
     def remove_snapshot(self, identifier: str) -> None:
@@ -225,8 +226,8 @@ class Databases:
             os.chown(home / name, *owner)
             (home / name).chmod(0o700)
         if not database.restore_from_snapshot:
-            run(
-                *self._nspawn(
+            self._run_once(
+                self._nspawn(
                     image,
                     database.identifier,
                     [
@@ -239,7 +240,8 @@ class Databases:
                         "--no-sync",
                         "--auth=reject",
                     ],
-                )
+                ),
+                self._cgroup(database.identifier),
             )
         key, certificate = pki.issue(self.config, [database.endpoint], [database.private_ip])
         for name, content in (("server.key", key), ("server.crt", certificate)):
@@ -247,6 +249,11 @@ class Databases:
             path.write_bytes(content if isinstance(content, bytes) else content.encode())
             path.chmod(0o600)
             os.chown(path, *owner)
+
+    @staticmethod
+    def _run_once(command: list[str], cgroup: str) -> None:
+        run(*enter_cgroup(cgroup, command))
+        remove_cgroup(cgroup)
 
     @staticmethod
     def _postgres_ids(image: Path) -> tuple[int, int]:
