@@ -61,7 +61,10 @@ def installed(tarball, tmp_path_factory) -> Path:
     """The collection in a folder of its own, with no way to a server: its dependency is taken from the checkout's."""
     target = tmp_path_factory.mktemp("installed")
     ansible(
-        "ansible-galaxy", "collection", "install", str(tarball), "--no-deps", "--offline", "--force", "-p", str(target), cwd=target
+        *("ansible-galaxy", "collection", "install", str(tarball), "-p", str(target)),
+        # By force: one that is installed elsewhere on this machine would do otherwise.
+        *("--no-deps", "--offline", "--force"),
+        cwd=target,
     )
     (target / "ansible_collections" / "amazon").symlink_to(ROOT / ".ansible/collections/ansible_collections/amazon")
     return target
