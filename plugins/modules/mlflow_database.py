@@ -129,7 +129,6 @@ max_connections:
 """
 
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
-
 from ansible_collections.mlops.mlflow_aws.plugins.module_utils import _postgresql as pg
 
 

@@ -10,6 +10,7 @@ import http.client
 import json
 import os
 import signal
+import ssl
 import subprocess
 import sys
 import textwrap
@@ -241,7 +242,8 @@ def test_policies_that_cannot_be_enforced_are_refused(cloud, change):
 
 
 def test_a_slow_upload_holds_nobody_up(cloud):
-    connection = http.client.HTTPSConnection("127.0.0.1", cloud.api.ports[0], context=__import__("ssl").create_default_context(cafile=str(cloud.config.ca_file)))
+    trusting = ssl.create_default_context(cafile=str(cloud.config.ca_file))
+    connection = http.client.HTTPSConnection("127.0.0.1", cloud.api.ports[0], context=trusting)
     connection.putrequest("PUT", "/nobody/slow")
     connection.putheader("Content-Length", "1000000")
     connection.putheader("Authorization", "AWS4-HMAC-SHA256 Credential=A/20260101/eu-central-1/s3/aws4_request, "

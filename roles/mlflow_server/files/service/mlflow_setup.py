@@ -25,12 +25,11 @@ LOCK_TIMEOUT = "15min"
 
 
 def prepare():
+    import mlflow
     import mlflow.server.auth.db.utils as auth_db
     import mlflow.store.db.utils as tracking_db
     from alembic.script import ScriptDirectory
     from mlflow.version import VERSION
-
-    import mlflow
 
     auth_scripts = ScriptDirectory.from_config(auth_db._get_alembic_config(""))
     expected = {
