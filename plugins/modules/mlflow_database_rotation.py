@@ -65,6 +65,10 @@ options:
     description: For how many seconds a step is tried again while the server can't be reached.
     type: int
     default: 60
+  insist:
+    description: Try again also while the administrator's password is refused, which RDS takes a while to change.
+    type: bool
+    default: false
   database:
     description: MLflow's database.
     type: str
@@ -448,8 +452,8 @@ def run(params, check_mode, steps=Steps, connect=pg.connect, sleep=time.sleep, c
                 return _run_once(steps(params, session, check_mode), password, actions)
             finally:
                 session.close()
-        except pg.ConnectionLost:
-            if clock() > deadline:
+        except (pg.ConnectionLost, pg.WrongPassword) as error:
+            if clock() > deadline or (isinstance(error, pg.WrongPassword) and not params["insist"]):
                 raise
             sleep(1)
 
@@ -484,6 +488,7 @@ def main():
             **pg.CONNECTION_SPEC,
             "admin_next_password": {"type": "str", "no_log": True},
             "patience": {"type": "int", "default": 60},
+            "insist": {"type": "bool", "default": False},
             "database": {"type": "str", "required": True},
             "owner": {"type": "str", "required": True},
             "logins": {"type": "list", "elements": "str", "required": True},

@@ -240,14 +240,15 @@ class Rotation:
         self.look()
 
     def finish(self):
+        if self.check_mode:
+            self.changed = True
+            return
         if PENDING not in self.labels and self.labels[CURRENT] == self.asked:
             return
         self.must_be_ours()
         if self.status != "promoted":
             raise Refused(f"The rotation {self.asked} of {self.name} can't be finished: its password is not current yet.")
         self.changed = True
-        if self.check_mode:
-            return
         self.client.update_secret_version_stage(
             SecretId=self.name, VersionStage=PENDING, RemoveFromVersionId=self.asked, aws_retry=True
         )
