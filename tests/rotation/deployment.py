@@ -28,6 +28,11 @@ LOGINS = ("mlflow_a", "mlflow_b")
 SERVICE_FILE = "/etc/mlflow/pg_service.conf"
 
 
+def plain(value):
+    """A value as ansible-inventory writes it, without its mark."""
+    return value["__ansible_unsafe"] if isinstance(value, dict) and "__ansible_unsafe" in value else value
+
+
 class Deployment:
     def __init__(self, folder, servers=2, recycle=5, lease=5):
         self.folder = Path(folder)
@@ -83,7 +88,10 @@ class Deployment:
             cwd=ROOT, env=self.environ, text=True, capture_output=True, check=True,
         )  # fmt: skip
         about = json.loads(listed.stdout)
-        self.hosts = {name: about["_meta"]["hostvars"][name] for name in about["mlflow_server"]["hosts"]}
+        self.hosts = {
+            name: {key: plain(value) for key, value in about["_meta"]["hostvars"][name].items()}
+            for name in about["mlflow_server"]["hosts"]
+        }
         self.addresses = [host["ansible_host"] for host in self.hosts.values()]
         self.user = self.content(USER)
 
