@@ -367,7 +367,9 @@ def main():
         session.close()
 
     for name in database.kept:
-        module.warn(f"{name} is not the active login and has sessions open, or a rotation is to make it active; it stays unlocked.")
+        module.warn(
+            f"{name} is not the active login, but has sessions open, or a rotation is to make it active; it stays unlocked."
+        )
     module.exit_json(
         changed=bool(database.actions),
         actions=database.actions,

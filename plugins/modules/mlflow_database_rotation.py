@@ -198,10 +198,9 @@ logins:
 """
 
 import time
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
-
 from ansible_collections.mlops.mlflow_aws.plugins.module_utils import _postgresql as pg
 
 # Any number, as long as all runs use the same: what they note, they note one after the other.
@@ -216,7 +215,7 @@ FROM pg_stat_activity WHERE usename = %s AND backend_type = 'client backend' ORD
 
 
 def moment(epoch):
-    return datetime.fromtimestamp(epoch, timezone.utc).strftime("%Y-%m-%d %H:%M:%S UTC")
+    return datetime.fromtimestamp(epoch, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
 
 
 class Lost(pg.PostgresqlError):

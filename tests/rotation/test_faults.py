@@ -128,7 +128,9 @@ def test_a_full_disk(deployment, second, load):
         assert not clients.failed, clients.failed[:3]
     finally:
         deployment.ssh(
-            second, f"cp -a {SERVICE_FILE} /root/kept/; umount /etc/mlflow; cp -a /root/kept/pg_service.conf {SERVICE_FILE}; rm -r /root/kept"
+            second,
+            f"cp -a {SERVICE_FILE} /root/kept/; umount /etc/mlflow\n"
+            f"cp -a /root/kept/pg_service.conf {SERVICE_FILE}; rm -r /root/kept",
         )
 
 
@@ -195,8 +197,11 @@ def test_a_login_with_the_old_password_after_the_swap_is_noticed(deployment, sec
         "    try:\n        psycopg.connect(**known).close()\n    except psycopg.OperationalError:\n        break\n"
         "    connection = psycopg.connect(**known); time.sleep(0.5); connection.close()\n"
     )
-    deployment.ssh(second, f"cat >/root/left-behind.py <<'PROGRAM'\n{program}PROGRAM\n"
-                           "systemd-run --quiet --unit=left-behind /opt/mlflow/current/bin/python /root/left-behind.py")  # fmt: skip
+    deployment.ssh(
+        second,
+        f"cat >/root/left-behind.py <<'PROGRAM'\n{program}PROGRAM\n"
+        "systemd-run --quiet --unit=left-behind /opt/mlflow/current/bin/python /root/left-behind.py",
+    )
     try:
         code, output = deployment.rotate(mlflow_aws_rotation_grace_seconds=5)
         assert code != 0

@@ -56,7 +56,8 @@ def test_no_password_shows(deployment):
     leaks = (ROOT / "molecule" / "site" / "leaks.py").read_text()
     for host in deployment.hosts:
         asked = json.dumps(sorted(shapes))
-        script = f"cat >/run/leaks.py <<'PROGRAM'\n{leaks}PROGRAM\npython3 /run/leaks.py <<'WORDS'\n{asked}\nWORDS\nrm /run/leaks.py\n"
+        script = f"cat >/run/leaks.py <<'PROGRAM'\n{leaks}PROGRAM\n"
+        script += f"python3 /run/leaks.py <<'WORDS'\n{asked}\nWORDS\nrm /run/leaks.py\n"
         found = deployment.ssh(host, script, check=False)
         assert found == "", found
     folder = deployment.config.cloud_dir / "databases" / "mlflow"
