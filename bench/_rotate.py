@@ -33,6 +33,7 @@ def main() -> None:
     parser.add_argument("--clients", type=int, default=16)
     parser.add_argument("--servers", type=int, default=2)
     parser.add_argument("--margin", type=int, default=30, help="seconds of load before the first and after the last")
+    parser.add_argument("--pause", type=float, default=0.4, help="seconds between two requests of a client")
     parser.add_argument("--recycle", type=int, default=60, help="mlflow_server_pool_recycle")
     arguments = parser.parse_args()
     os.environ.setdefault("LOCALCLOUD_NAME", "bench-rotate")
@@ -50,7 +51,7 @@ def main() -> None:
             pids = deployment.main_pids()
             marks = []
             user = deployment.user
-            with Load(deployment.addresses, user["username"], user["password"], arguments.clients) as load:
+            with Load(deployment.addresses, user["username"], user["password"], arguments.clients, arguments.pause) as load:
                 start = time.time()
                 time.sleep(arguments.margin)
                 for number in range(1, arguments.rotations + 1):
