@@ -71,8 +71,10 @@ class Deployment:
         self.was_up = self.localcloud("status")
         if not self.was_up:
             self.localcloud("up")
-        code, output = self.site()
-        assert code == 0, output[-6000:]
+        # Who works on these tests has a deployment up already.
+        if not (self.was_up and os.environ.get("ROTATION_AS_IT_IS")):
+            code, output = self.site()
+            assert code == 0, output[-6000:]
         keys = configparser.ConfigParser()
         keys.read(self.config.credentials_file)
         self.aws = {
@@ -94,6 +96,8 @@ class Deployment:
         }
         self.addresses = [host["ansible_host"] for host in self.hosts.values()]
         self.user = self.content(USER)
+        if "AWSPENDING" in self.labels(APP) or "AWSPENDING" in self.labels(ADMIN):
+            self.must_rotate()
 
     def down(self):
         if not self.was_up:
