@@ -212,7 +212,7 @@ class Deployment:
         for host in self.hosts:
             assert self.service_user(host) == active
             assert self.can_log_in(host, active, app["password"])
-            folders = "/etc/mlflow /run/mlflow /tmp /home/admin/.ansible/tmp /root/.ansible/tmp"
+            folders = "/etc/mlflow /run/mlflow /tmp ~admin/.ansible/tmp /root/.ansible/tmp"
             left = self.ssh(host, f"find {folders} -name '.new-*' -o -name 'ansible*' -o -name 'tmp*.pem' 2>/dev/null", False)
             assert left == "", f"{host}: {left}"
         return app
