@@ -56,7 +56,7 @@ class Deployment:
             "mlflow_aws_rotation_grace_seconds": 2,
             "mlflow_aws_rotation_lease_seconds": lease,
         }
-        self.secrets_seen = set()
+        self.logs = 0
 
     # --- up and down ---
 
@@ -105,23 +105,32 @@ class Deployment:
 
     # --- playbooks ---
 
-    def start(self, playbook, *arguments, environ=None, log=None, **variables):
+    def start(self, playbook, *arguments, environ=None, **variables):
         """A playbook in a process group of its own."""
+        # A file and no pipe: ssh's master connection holds a pipe open long after the playbook.
+        self.logs += 1
+        log = self.folder / f"{self.logs}.log"
         command = ["ansible-playbook", playbook, "-i", "inventory/local", *arguments]
         command += ["-e", json.dumps({**self.variables, **variables})]
-        return subprocess.Popen(
-            command, cwd=ROOT, env={**self.environ, **(environ or {})}, start_new_session=True, text=True,
-            stdin=subprocess.DEVNULL, stdout=log or subprocess.PIPE, stderr=subprocess.STDOUT,
-        )  # fmt: skip
+        with log.open("w") as output:
+            process = subprocess.Popen(
+                command, cwd=ROOT, env={**self.environ, **(environ or {})}, start_new_session=True,
+                stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT,
+            )  # fmt: skip
+        process.log = log
+        return process
 
-    def play(self, playbook, *arguments, **options):
-        process = self.start(playbook, *arguments, **options)
+    def end(self, process, timeout=900):
+        """Its exit code and its output."""
         try:
-            output, _errors = process.communicate(timeout=900)
+            process.wait(timeout=timeout)
         except BaseException:
             os.killpg(process.pid, signal.SIGKILL)
             raise
-        return process.returncode, output
+        return process.returncode, process.log.read_text(errors="replace")
+
+    def play(self, playbook, *arguments, **options):
+        return self.end(self.start(playbook, *arguments, **options))
 
     def site(self, *arguments, **options):
         return self.play("site.yml", *arguments, **options)
@@ -137,9 +146,7 @@ class Deployment:
     # --- AWS ---
 
     def content(self, name, stage="AWSCURRENT"):
-        content = json.loads(self.secrets.get_secret_value(SecretId=name, VersionStage=stage)["SecretString"])
-        self.secrets_seen.add(content["password"])
-        return content
+        return json.loads(self.secrets.get_secret_value(SecretId=name, VersionStage=stage)["SecretString"])
 
     def labels(self, name):
         """The version that has each label."""

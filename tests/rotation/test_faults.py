@@ -173,10 +173,8 @@ def test_postgresql_is_restarted(deployment, task):
         f"import boto3; boto3.client('rds', region_name={REGION!r}, endpoint_url={deployment.aws['endpoint_url']!r}, "
         f"verify={deployment.aws['verify']!r}).reboot_db_instance(DBInstanceIdentifier={NAME!r})"
     )
-    environ = at(task, f'{sys.executable} -c "{program}"')
-    environ["AWS_SHARED_CREDENTIALS_FILE"] = str(deployment.config.credentials_file)
-    environ["AWS_PROFILE"] = "localcloud"
-    code, output = deployment.rotate(environ=environ)
+    keys = f"AWS_SHARED_CREDENTIALS_FILE={deployment.config.credentials_file} AWS_PROFILE=localcloud"
+    code, output = deployment.rotate(environ=at(task, f'{keys} {sys.executable} -c "{program}"'))
     if code != 0:
         # It may stop, with the reason; the next run goes on from there.
         assert "could not be reached" in words(output) or "can't log in" in words(output), output[-3000:]

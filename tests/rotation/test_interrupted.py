@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 
 import pytest
@@ -114,17 +113,12 @@ def test_site_between_the_two_runs(deployment, killed, load):
     assert not clients.failed, clients.failed[:3]
 
 
-def test_two_at_once(deployment, load, tmp_path):
+def test_two_at_once(deployment, load):
     """The one waits for the other; one password is valid after both."""
     with load(clients=2, pause=0.2) as clients:
         both = [deployment.start("rotate-db-password.yml", mlflow_aws_rotation_lease_seconds=60) for _ in range(2)]
-        try:
-            outputs = [process.communicate(timeout=300)[0] for process in both]
-        finally:
-            for process in both:
-                if process.poll() is None:
-                    os.killpg(process.pid, signal.SIGKILL)
-    assert [process.returncode for process in both] == [0, 0], outputs[0][-2000:] + outputs[1][-2000:]
+        codes, outputs = zip(*[deployment.end(process, timeout=300) for process in both], strict=True)
+    assert codes == (0, 0), outputs[0][-2000:] + outputs[1][-2000:]
     waited = [output for output in outputs if "rotates the password since" in " ".join(output.split())]
     assert len(waited) == 1
     assert not clients.failed, clients.failed[:3]
