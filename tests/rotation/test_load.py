@@ -20,9 +20,9 @@ def test_no_request_fails_while_passwords_are_rotated(deployment, load, record_p
     with load(clients=16, pause=0.4) as clients:
         time.sleep(MARGIN)
         begin = time.time()
-        deployment.must_rotate()
+        deployment.must_rotate(yields=True)
         middle = time.time()
-        deployment.must_rotate()
+        deployment.must_rotate(yields=True)
         end = time.time()
         time.sleep(MARGIN)
     quiet = figures(clients.between(begin - MARGIN, begin), MARGIN)
@@ -32,8 +32,9 @@ def test_no_request_fails_while_passwords_are_rotated(deployment, load, record_p
     print(f"\nbefore: {quiet}\nduring: {during}, {middle - begin:.0f} s and {end - middle:.0f} s")
     assert not clients.failed, clients.failed[:5]
     assert during["requests"] > 100
-    # bench/run rotate compares them on a machine that does nothing else; here half a second is no news.
-    assert during["p99_ms"] <= max(2 * quiet["p99_ms"], 500)
+    # Twice is what bench/run rotate looks for, on a machine that does nothing else. Here tests may run side by side: what
+    # must not be is a request that waits for the rotation.
+    assert during["p99_ms"] <= max(2 * quiet["p99_ms"], 2000)
     assert deployment.main_pids() == pids, "the service was restarted"
     after = deployment.check_finished()
     # Two rotations: the same role, another password.
