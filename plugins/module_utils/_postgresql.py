@@ -9,6 +9,7 @@ used here, so that the modules can be read and tested without it.
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import re
 import tempfile
@@ -25,6 +26,9 @@ except ImportError as error:
 
 # What PostgreSQL takes without quotes; nobody has to think about quoting such a name anywhere.
 NAME = re.compile(r"^[a-z_][a-z0-9_]{0,62}$")
+
+# How a note of this collection begins, which it keeps as the comment of a role.
+NOTE = "mlops.mlflow_aws "
 
 SSL_MODES = ["disable", "allow", "prefer", "require", "verify-ca", "verify-full"]
 
@@ -47,6 +51,10 @@ class PostgresqlError(Exception):
 
 class WrongPassword(PostgresqlError):
     """The server was reached and did not take the password."""
+
+
+class ConnectionLost(PostgresqlError):
+    """The server could not be reached, or has gone away: it may come back."""
 
 
 def one_line(error):
@@ -73,7 +81,7 @@ class Session:
                 cursor.execute(statement, parameters)
                 return cursor.fetchall()
             except psycopg2.Error as error:
-                raise PostgresqlError(one_line(error)) from error
+                raise self._problem(error) from error
 
     def value(self, statement, parameters=None):
         rows = self.rows(statement, parameters)
@@ -86,7 +94,38 @@ class Session:
             try:
                 cursor.execute(composed, parameters)
             except psycopg2.Error as error:
-                raise PostgresqlError(one_line(error)) from error
+                raise self._problem(error) from error
+
+    def note_of(self, role):
+        """What this collection has noted of a role."""
+        text = self.value("SELECT shobj_description(oid, 'pg_authid') FROM pg_roles WHERE rolname = %s", (role,))
+        if not text or not text.startswith(NOTE):
+            return {}
+        try:
+            return json.loads(text[len(NOTE) :])
+        except ValueError:
+            return {}
+
+    def write_note(self, role, note):
+        self.do("COMMENT ON ROLE {} IS %s", [role], (NOTE + json.dumps(note) if note else None,))
+
+    @contextlib.contextmanager
+    def transaction(self, lock=None):
+        """All of it or nothing of it; with a lock, which is any number, while nobody else with the same lock is at it."""
+        self.do("BEGIN")
+        if lock is not None:
+            self.do("SELECT pg_advisory_xact_lock(%s)", parameters=(lock,))
+        try:
+            yield
+        except BaseException:
+            if not self._connection.closed:
+                self.do("ROLLBACK")
+            raise
+        self.do("COMMIT")
+
+    def _problem(self, error):
+        """An error of psycopg2, as one of ours."""
+        return (ConnectionLost if self._connection.closed else PostgresqlError)(one_line(error))
 
     def verifier(self, role, password):
         """Return what the server stores of a password, so that it never sees (or logs) the password."""
@@ -135,4 +174,4 @@ def connect(params, user, password, database):
         # libpq gives no error code for a refused connection, only the server's words.
         if "password authentication failed" in message:
             raise WrongPassword(message) from error
-        raise PostgresqlError(message) from error
+        raise ConnectionLost(message) from error

@@ -85,8 +85,8 @@ attributes:
     description: Not given; the list of actions says it all.
     support: none
 notes:
-  - A role of O(logins) other than O(active) that can log in and has a session open is left as it is, since a rotation may
-    be under way; it is locked by the next run that finds it without a session.
+  - A role of O(logins) other than O(active) that can log in and has a session open, or the password of a later
+    rotation, is left as it is, since a rotation is under way; it is locked when that is finished.
 """
 
 EXAMPLES = r"""
@@ -293,10 +293,19 @@ class Database:
         for name in self.params["logins"]:
             if name == self.params["active"] or name in created or not roles[name]["login"]:
                 continue
-            if self.session.value("SELECT count(*) FROM pg_stat_activity WHERE usename = %s", (name,)):
+            # A login with a later password than the active one is about to take over.
+            if self._rotation(name) > self._rotation(self.params["active"]) or self.session.value(
+                "SELECT count(*) FROM pg_stat_activity WHERE usename = %s", (name,)
+            ):
                 self.kept.append(name)
             else:
                 self.act(f"lock login {name}", "ALTER ROLE {} NOLOGIN", [name])
+
+
+    def _rotation(self, name):
+        """Which rotation a login's password belongs to; later ones compare as greater."""
+        note = self.session.note_of(name)
+        return note.get("created", 0), note.get("version", "")
 
 
 def check_names(module):
@@ -358,7 +367,9 @@ def main():
         session.close()
 
     for name in database.kept:
-        module.warn(f"{name} is not the active login and has sessions open; it stays unlocked until a run finds none.")
+        module.warn(
+            f"{name} is not the active login, but has sessions open, or a rotation is to make it active; it stays unlocked."
+        )
     module.exit_json(
         changed=bool(database.actions),
         actions=database.actions,

@@ -105,8 +105,6 @@ changed_secrets:
 """
 
 import json
-import secrets as random_secrets
-import string
 
 try:
     import botocore
@@ -120,22 +118,9 @@ from ansible_collections.amazon.aws.plugins.module_utils.tagging import (
     ansible_dict_to_boto3_tag_list,
     boto3_tag_list_to_ansible_dict,
 )
+from ansible_collections.mlops.mlflow_aws.plugins.module_utils._passwords import generate
 
-# RDS refuses slash, at sign, double quote and space in a master password.
-SYMBOLS = "-_.~!#%^*+="
 PLACEHOLDER = "not-generated-in-check-mode"
-
-
-def generate(length):
-    """Letters, digits and symbols, at least one of each kind; a letter first, so that no option parser stumbles."""
-    alphabet = string.ascii_letters + string.digits + SYMBOLS
-    while True:
-        text = random_secrets.choice(string.ascii_letters) + "".join(
-            random_secrets.choice(alphabet) for _unused in range(length - 1)
-        )
-        kinds = (string.ascii_lowercase, string.ascii_uppercase, string.digits, SYMBOLS)
-        if all(any(character in kind for character in text) for kind in kinds):
-            return text
 
 
 def merge(current, wanted, make):

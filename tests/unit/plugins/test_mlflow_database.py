@@ -31,6 +31,7 @@ class Server:
         self.owner_of_database = None
         self.public = False
         self.sessions = {}
+        self.notes = {}
         self.admin = (False, True, True)
         self.statements = []
 
@@ -57,6 +58,9 @@ class Server:
         if "pg_stat_activity" in statement:
             return self.sessions.get(parameters[0], 0)
         raise AssertionError(statement)
+
+    def note_of(self, role):
+        return self.notes.get(role, {})
 
     def verifier(self, role, password):
         return f"SCRAM({password})"
@@ -147,6 +151,17 @@ def test_an_idle_login_with_a_session_is_left_alone():
     server.sessions["mlflow_b"] = 1
     assert run(server) == []
     server.sessions["mlflow_b"] = 0
+    assert run(server) == ["lock login mlflow_b"]
+
+
+def test_a_login_that_a_rotation_is_to_make_active_is_left_alone():
+    server = Server()
+    run(server)
+    server.roles["mlflow_b"]["login"] = True
+    server.notes["mlflow_b"] = {"version": "v2", "created": 200.0}
+    assert run(server) == []
+    # Its rotation is the older one: that of a login that was not locked at its end.
+    server.notes["mlflow_a"] = {"version": "v3", "created": 300.0}
     assert run(server) == ["lock login mlflow_b"]
 
 

@@ -1,0 +1,543 @@
+#!/usr/bin/python
+# Copyright: (c) 2026, the mlops.mlflow_aws contributors
+# GNU General Public License v3.0 or later (see LICENSE)
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+---
+module: mlflow_database_rotation
+short_description: The rotation of MLflow's password in PostgreSQL, step by step
+version_added: "0.1.0"
+description:
+  - Two login roles take turns. A rotation gives the idle one a password, and when no session of the other can be used
+    again, locks that.
+  - One run at a time holds a lease, which is noted as the comment of the owner role and renewed by every step. A run that
+    lost its lease is refused.
+  - Which rotation a login role's password belongs to, and since when, is noted as the comment of that role, so that a step
+    of an older rotation is refused. Notes and steps are one transaction.
+  - Each step may be repeated, and is tried again while the server is away.
+  - Works with an administrator that is no superuser, as the master user of Amazon RDS.
+author:
+  - the mlops.mlflow_aws contributors
+requirements:
+  - psycopg2 2.8 or newer on the host that runs the module
+options:
+  host:
+    description: The server's name. With O(sslmode=verify-full) it must be the name in the server's certificate.
+    type: str
+    required: true
+  port:
+    description: The server's port.
+    type: int
+    default: 5432
+  admin_user:
+    description: The administrator, who needs C(CREATEROLE), and on RDS is a member of C(rds_superuser).
+    type: str
+    required: true
+  admin_password:
+    description: The administrator's password.
+    type: str
+    required: true
+  admin_next_password:
+    description: Tried where O(admin_password) is refused, since the administrator's own password may be under rotation.
+    type: str
+  admin_database:
+    description: The database that the administrator connects to.
+    type: str
+    default: postgres
+  sslmode:
+    description: How the connection is protected, in the words of libpq.
+    type: str
+    default: verify-full
+    choices: [disable, allow, prefer, require, verify-ca, verify-full]
+  ca_certificate:
+    description: The certificate of the CA that signed the server's, as PEM text.
+    type: str
+  ca_path:
+    description: A file on this host with that certificate, where O(ca_certificate) is not given.
+    type: path
+  connect_timeout:
+    description: Seconds to wait for a connection.
+    type: int
+    default: 10
+  patience:
+    description: For how many seconds a step is tried again while the server can't be reached.
+    type: int
+    default: 60
+  insist:
+    description: Try again also while the administrator's password is refused, which RDS takes a while to change.
+    type: bool
+    default: false
+  database:
+    description: MLflow's database.
+    type: str
+    required: true
+  owner:
+    description: The role that owns the database.
+    type: str
+    required: true
+  logins:
+    description: The two login roles.
+    type: list
+    elements: str
+    required: true
+  state:
+    description:
+      - With V(read) nothing is changed.
+      - With V(begun) this run holds the lease.
+      - With V(prepared) the role O(active) can log in with O(password).
+      - With V(retired) the role O(retiring) can't log in, has no password and no session.
+      - With V(ended) this run holds no lease.
+    type: str
+    choices: [read, begun, prepared, retired, ended]
+    default: read
+  run:
+    description: What tells this run from others.
+    type: str
+    default: ""
+  who:
+    description: Who runs it, for the message that another run gives.
+    type: str
+    default: ""
+  lease_seconds:
+    description: For how long the lease holds from each step on.
+    type: int
+    default: 60
+  lease_wait:
+    description: For how many seconds O(state=begun) waits for the lease of another run. With 0 the answer says who has it.
+    type: int
+    default: 0
+  version:
+    description: The rotation. Needed for V(prepared) and V(retired).
+    type: str
+    default: ""
+  created:
+    description: When it began, as seconds of the epoch. A later rotation fences off earlier ones.
+    type: float
+    default: 0
+  active:
+    description: The role that the rotation makes active.
+    type: str
+    default: ""
+  retiring:
+    description: The role that it retires.
+    type: str
+    default: ""
+  password:
+    description: The new password, for V(prepared).
+    type: str
+  recycle:
+    description: The age in seconds at which MLflow's pools replace a connection.
+    type: int
+    default: 60
+  grace:
+    description: How long a session must have been idle, besides having that age, before it may be ended.
+    type: int
+    default: 10
+  drain_timeout:
+    description: For how many seconds more than O(recycle) sessions that are busy are waited for.
+    type: int
+    default: 300
+  emergency:
+    description: Lock the retiring role and end its sessions at once.
+    type: bool
+    default: false
+attributes:
+  check_mode:
+    description: Says what would be done and changes nothing.
+    support: full
+  diff_mode:
+    description: Not given; the list of actions says it all.
+    support: none
+"""
+
+EXAMPLES = r"""
+- name: Give the idle role the new password
+  mlops.mlflow_aws.mlflow_database_rotation:
+    host: db.example.com
+    ca_path: /etc/ssl/mlflow-database-ca.pem
+    admin_user: mlflow_admin
+    admin_password: "{{ admin_password }}"
+    database: mlflow
+    owner: mlflow_owner
+    logins: [mlflow_a, mlflow_b]
+    state: prepared
+    run: "{{ run }}"
+    version: "{{ rotation.version }}"
+    created: "{{ rotation.created }}"
+    active: "{{ rotation.new.username }}"
+    password: "{{ rotation.new.password }}"
+  no_log: true
+"""
+
+RETURN = r"""
+missing:
+  description: The Python package that the module lacks.
+  returned: when it lacks one
+  type: str
+  sample: psycopg2
+actions:
+  description: What was done, or in check mode would be done, in order.
+  returned: always
+  type: list
+  elements: str
+  sample: ["lock mlflow_a"]
+admin_password:
+  description: Which of the administrator's passwords was taken, V(current) or V(next).
+  returned: when the server was reached
+  type: str
+lease:
+  description: Who holds the lease, as C(run), C(who), C(since) and C(until). Empty where nobody does.
+  returned: when the server was reached
+  type: dict
+logins:
+  description: Of each login role, whether it can log in, how many sessions it has, and the rotation of its password.
+  returned: when the server was reached
+  type: dict
+"""
+
+import time
+from datetime import UTC, datetime
+
+from ansible.module_utils.basic import AnsibleModule, missing_required_lib
+from ansible_collections.mlops.mlflow_aws.plugins.module_utils import _postgresql as pg
+
+# Any number, as long as all runs use the same: what they note, they note one after the other.
+LOCK = 0x6D6C726F74
+
+SESSIONS = """
+SELECT pid, client_addr::text, state,
+       extract(epoch FROM clock_timestamp() - backend_start)::float,
+       extract(epoch FROM clock_timestamp() - state_change)::float
+FROM pg_stat_activity WHERE usename = %s AND backend_type = 'client backend' ORDER BY pid
+"""
+
+
+def moment(epoch):
+    return datetime.fromtimestamp(epoch, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+
+
+class Lost(pg.PostgresqlError):
+    """This run may not go on."""
+
+
+class Session:
+    """A session of the role that is retired, as PostgreSQL shows it."""
+
+    def __init__(self, pid, address, state, age, quiet):
+        self.pid, self.address, self.state, self.age, self.quiet = pid, address, state, age, quiet
+
+    def __str__(self):
+        return f"{self.state or 'unseen'} for {self.quiet or 0:.0f} s from {self.address} (pid {self.pid})"
+
+    def is_spent(self, recycle, grace):
+        """
+        Whether no pool will use it again.
+
+        A pool replaces a connection that has the age when it is taken out. It is taken out for longer only while it is
+        busy: idle it is for an instant, between the pool's ping and the first statement.
+        """
+        return self.state == "idle" and self.age > recycle + 1 and self.quiet > grace
+
+
+class Steps:
+    """The steps on one connection; each looks first, and does what is not done yet."""
+
+    def __init__(self, params, session, check_mode=False, connect=pg.connect, sleep=time.sleep, clock=time.monotonic):
+        self.params = params
+        self.session = session
+        self.check_mode = check_mode
+        self.connect = connect
+        self.sleep = sleep
+        self.clock = clock
+        self.actions = []
+
+    def now(self):
+        return float(self.session.value("SELECT extract(epoch FROM clock_timestamp())"))
+
+    def roles(self):
+        """The login roles and what is noted of them."""
+        rows = self.session.rows(
+            "SELECT r.rolname, r.rolcanlogin, (SELECT count(*) FROM pg_stat_activity a WHERE a.usesysid = r.oid) "
+            "FROM pg_roles r WHERE r.rolname = ANY (%s)",
+            ([self.params["owner"], *self.params["logins"]],),
+        )
+        found = {name: {"can_login": can, "sessions": int(sessions)} for name, can, sessions in rows}
+        missing = [name for name in (self.params["owner"], *self.params["logins"]) if name not in found]
+        if missing:
+            raise pg.PostgresqlError(f"There is no role {' and no role '.join(missing)} in the database; run site.yml first.")
+        return {name: {**found[name], "rotation": self.session.note_of(name)} for name in self.params["logins"]}
+
+    # --- the lease ---
+
+    def lease(self):
+        """Who holds it now; nobody when it has run out."""
+        note = self.session.note_of(self.params["owner"]).get("lease") or {}
+        return note if note and (note["until"] > self.now() or note["run"] == self.params["run"]) else {}
+
+    def take_lease(self):
+        """Take it, wait for it, or return who has it."""
+        deadline = self.clock() + self.params["lease_wait"]
+        while True:
+            with self.exclusive():
+                lease = self.lease()
+                if not lease or lease["run"] == self.params["run"]:
+                    if not self.check_mode:
+                        self._write_lease(lease.get("since") or self.now())
+                    return True
+            if self.clock() >= deadline:
+                return False
+            self.sleep(1)
+
+    def _write_lease(self, since):
+        now = self.now()
+        lease = {"run": self.params["run"], "who": self.params["who"], "since": since}
+        self.session.write_note(self.params["owner"], {"lease": {**lease, "until": now + self.params["lease_seconds"]}})
+
+    def renew_lease(self):
+        lease = self.session.note_of(self.params["owner"]).get("lease") or {}
+        if lease.get("run") != self.params["run"]:
+            other = f" {lease['who']} has gone on with it." if lease else ""
+            raise Lost(
+                "This run lost its lease, because it stood still for longer than mlflow_aws_rotation_lease_seconds."
+                f"{other} Nothing was changed by this step. Run it again."
+            )
+        if not self.check_mode:
+            self._write_lease(lease["since"])
+
+    def drop_lease(self):
+        with self.exclusive():
+            lease = self.session.note_of(self.params["owner"]).get("lease") or {}
+            if lease.get("run") == self.params["run"] and not self.check_mode:
+                self.session.write_note(self.params["owner"], None)
+
+    def exclusive(self):
+        return self.session.transaction(lock=LOCK)
+
+    # --- the steps ---
+
+    def prepare(self):
+        """The idle role logs in with the new password."""
+        active = self.params["active"]
+        with self.exclusive():
+            if not self.check_mode:
+                self.renew_lease()
+            roles = self.roles()
+            self._refuse_older(roles)
+            mine = roles[active]["rotation"].get("version") == self.params["version"]
+            if mine and roles[active]["can_login"] and self._logs_in():
+                return
+            self.actions.append(f"give {active} a new password and let it log in")
+            if self.check_mode:
+                return
+            verifier = self.session.verifier(active, self.params["password"])
+            self.session.do("ALTER ROLE {} LOGIN PASSWORD %s", [active], (verifier,))
+            self.session.write_note(
+                active, {"version": self.params["version"], "created": self.params["created"], "set": self.now()}
+            )
+
+    def _logs_in(self):
+        try:
+            self.connect(self.params, self.params["active"], self.params["password"], self.params["database"]).close()
+        except pg.WrongPassword:
+            return False
+        return True
+
+    def _refuse_older(self, roles):
+        mine = (self.params["created"], self.params["version"])
+        for name, role in roles.items():
+            note = role["rotation"]
+            if note and (note.get("created", 0), note.get("version", "")) > mine:
+                raise Lost(
+                    f"{name} has the password of a later rotation ({note.get('version')}); this one "
+                    f"({self.params['version']}) is over. Nothing was changed by this step. Run it again."
+                )
+
+    def retire(self):
+        """The old role is locked, when no session of it will be used again, and its sessions are gone."""
+        old = self.params["retiring"]
+        if self.check_mode:
+            self._lock(old)
+            return
+        begun = self.clock()
+        deadline = begun + self.params["recycle"] + self.params["drain_timeout"]
+        busy = []
+        while not self.params["emergency"]:
+            self._step_in_lease()
+            sessions = self.sessions_of(old)
+            late = [session for session in sessions if session.age < self.clock() - begun - 1]
+            if late:
+                raise pg.PostgresqlError(
+                    f"{old} is not locked: it was logged in again after every host had got its new login, from "
+                    f"{', '.join(sorted({str(session.address) for session in late}))}. That machine has the old service "
+                    "file; is it in the inventory, and did something else write the file? Run site.yml, then this again."
+                )
+            busy = [session for session in sessions if not session.is_spent(self.params["recycle"], self.params["grace"])]
+            if not busy or self.clock() > deadline:
+                break
+            self.sleep(1)
+        self._lock(old)
+        if not busy:
+            self._end_sessions(old)
+            return
+        # The old password is dead from here on; only what was open goes on.
+        raise pg.PostgresqlError(
+            f"{old} is locked, but {len(busy)} of its sessions stayed busy for {deadline - begun:.0f} s and were not ended: "
+            f"{'; '.join(map(str, busy))}. Run it again when they are done."
+        )
+
+    def _step_in_lease(self):
+        with self.exclusive():
+            self.renew_lease()
+
+    def sessions_of(self, role):
+        return [Session(*row) for row in self.session.rows(SESSIONS, (role,))]
+
+    def _lock(self, old):
+        with self.exclusive():
+            if not self.check_mode:
+                self.renew_lease()
+            roles = self.roles()
+            if not self.check_mode:
+                self._refuse_older(roles)
+                noted = roles[self.params["active"]]["rotation"].get("version")
+                if noted != self.params["version"]:
+                    raise Lost(
+                        f"{self.params['active']} has the password of another rotation ({noted or 'unknown'}) than this one "
+                        f"({self.params['version']}), so {old} was not locked. Run it again."
+                    )
+            if not roles[old]["can_login"]:
+                return
+            self.actions.append(f"lock {old} and forget its password")
+            if not self.check_mode:
+                self.session.do("ALTER ROLE {} NOLOGIN PASSWORD NULL", [old])
+
+    def _end_sessions(self, old):
+        """Those that are there are spent or, in an emergency, unwanted; the role can't make new ones."""
+        deadline = self.clock() + 20
+        while True:
+            sessions = self.sessions_of(old)
+            if not sessions:
+                return
+            if self.clock() > deadline:
+                raise pg.PostgresqlError(f"Sessions of {old} did not end: {'; '.join(map(str, sessions))}. Run it again.")
+            action = f"end the sessions of {old}"
+            if action not in self.actions:
+                self.actions.append(action)
+            for session in sessions:
+                self.session.rows("SELECT pg_terminate_backend(%s)", (session.pid,))
+            self.sleep(0.2)
+
+
+def admin_session(params, connect=pg.connect):
+    """A session of the administrator, and which of its passwords that took."""
+    try:
+        return connect(params, params["admin_user"], params["admin_password"], params["admin_database"]), "current"
+    except pg.WrongPassword:
+        if not params["admin_next_password"]:
+            raise
+    return connect(params, params["admin_user"], params["admin_next_password"], params["admin_database"]), "next"
+
+
+def run(params, check_mode, steps=Steps, connect=pg.connect, sleep=time.sleep, clock=time.monotonic):
+    """Do the asked step; again and again while the server is away."""
+    deadline = clock() + params["patience"]
+    actions = []
+    while True:
+        try:
+            session, password = admin_session(params, connect)
+            try:
+                return _run_once(steps(params, session, check_mode), password, actions)
+            finally:
+                session.close()
+        except (pg.ConnectionLost, pg.WrongPassword) as error:
+            if clock() > deadline or (isinstance(error, pg.WrongPassword) and not params["insist"]):
+                raise
+            sleep(1)
+
+
+def _run_once(steps, password, actions):
+    steps.actions = actions
+    state = steps.params["state"]
+    held = True
+    if state == "begun":
+        steps.roles()
+        held = steps.take_lease()
+    elif state == "prepared":
+        steps.prepare()
+    elif state == "retired":
+        steps.retire()
+    elif state == "ended":
+        steps.drop_lease()
+    lease = steps.lease()
+    lease = lease and {**lease, "since": moment(lease["since"]), "until": moment(lease["until"])}
+    return {
+        "actions": actions,
+        "admin_password": password,
+        "held": held,
+        "lease": lease,
+        "logins": steps.roles(),
+    }
+
+
+def main():
+    module = AnsibleModule(
+        argument_spec={
+            **pg.CONNECTION_SPEC,
+            "admin_next_password": {"type": "str", "no_log": True},
+            "patience": {"type": "int", "default": 60},
+            "insist": {"type": "bool", "default": False},
+            "database": {"type": "str", "required": True},
+            "owner": {"type": "str", "required": True},
+            "logins": {"type": "list", "elements": "str", "required": True},
+            "state": {
+                "type": "str",
+                "default": "read",
+                "choices": ["read", "begun", "prepared", "retired", "ended"],
+            },
+            "run": {"type": "str", "default": ""},
+            "who": {"type": "str", "default": ""},
+            "lease_seconds": {"type": "int", "default": 60},
+            "lease_wait": {"type": "int", "default": 0},
+            "version": {"type": "str", "default": ""},
+            "created": {"type": "float", "default": 0},
+            "active": {"type": "str", "default": ""},
+            "retiring": {"type": "str", "default": ""},
+            "password": {"type": "str", "no_log": True},
+            "recycle": {"type": "int", "default": 60},
+            "grace": {"type": "int", "default": 10},
+            "drain_timeout": {"type": "int", "default": 300},
+            "emergency": {"type": "bool", "default": False},
+        },
+        required_if=[
+            ("state", "begun", ["run"]),
+            ("state", "prepared", ["run", "version", "created", "active", "password"]),
+            ("state", "retired", ["run", "version", "created", "active", "retiring"]),
+            ("state", "ended", ["run"]),
+        ],
+        supports_check_mode=True,
+    )
+    params = module.params
+    for option, names in (("active", [params["active"]]), ("retiring", [params["retiring"]])):
+        if names[0] and names[0] not in params["logins"]:
+            module.fail_json(msg=f"{option} is '{names[0]}'; it must be one of {params['logins']}.")
+    if params["active"] and params["active"] == params["retiring"]:
+        module.fail_json(msg=f"active and retiring are both '{params['active']}'; they must differ.")
+    if pg.psycopg2 is None:
+        module.fail_json(
+            msg=missing_required_lib("psycopg2"), exception=str(pg.PSYCOPG2_IMPORT_ERROR), missing="psycopg2"
+        )
+    try:
+        result = run(params, module.check_mode)
+    except pg.WrongPassword as error:
+        module.fail_json(msg=f"{params['admin_user']} can't log in to {params['host']}:{params['port']}: {error}")
+    except pg.ConnectionLost as error:
+        module.fail_json(msg=f"The database {params['host']}:{params['port']} could not be reached: {error}")
+    except pg.PostgresqlError as error:
+        module.fail_json(msg=str(error))
+    module.exit_json(changed=bool(result["actions"]), **result)
+
+
+if __name__ == "__main__":
+    main()

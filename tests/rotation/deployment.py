@@ -1,0 +1,228 @@
+# Copyright: (c) 2026, the mlops.mlflow_aws contributors
+# GNU General Public License v3.0 or later (see LICENSE)
+"""A deployment on a local cloud of its own, with two servers, and the ways to look into every part of it."""
+
+from __future__ import annotations
+
+import configparser
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import boto3
+import psycopg
+
+from localcloud.config import Config
+from localcloud.parts.databases import SUPERUSER
+
+ROOT = Path(__file__).resolve().parents[2]
+HERE = Path(__file__).resolve().parent
+NAME, REGION = "mlflow", "eu-central-1"
+APP, ADMIN, USER = f"{NAME}/database/app", f"{NAME}/database/admin", f"{NAME}/mlflow/admin"
+LOGINS = ("mlflow_a", "mlflow_b")
+SERVICE_FILE = "/etc/mlflow/pg_service.conf"
+
+
+def plain(value):
+    """A value as ansible-inventory writes it, without its mark."""
+    return value["__ansible_unsafe"] if isinstance(value, dict) and "__ansible_unsafe" in value else value
+
+
+class Deployment:
+    def __init__(self, folder, servers=2, recycle=5, lease=5):
+        self.folder = Path(folder)
+        self.servers = servers
+        environ = {k: v for k, v in os.environ.items() if not k.startswith(("AWS_", "ANSIBLE_"))}
+        self.environ = {
+            **environ,
+            "LOCALCLOUD_NAME": os.environ.get("LOCALCLOUD_NAME", "rotation"),
+            "LOCALCLOUD_SLOT": os.environ.get("LOCALCLOUD_SLOT", "4"),
+            "PATH": f"{Path(sys.executable).parent}:{environ['PATH']}",
+            "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
+            "ANSIBLE_COLLECTIONS_PATH": str(ROOT / ".ansible" / "collections"),
+            "ANSIBLE_NOCOLOR": "1",
+            "PYTHONPATH": str(ROOT),
+        }
+        self.config = Config.from_environment(self.environ)
+        self.variables = {
+            "mlflow_aws_server_count": servers,
+            "mlflow_aws_database_class": "db.t4g.small",
+            "mlflow_server_pool_recycle": recycle,
+            "mlflow_aws_rotation_grace_seconds": 2,
+            "mlflow_aws_rotation_lease_seconds": lease,
+        }
+        self.logs = 0
+
+    # --- up and down ---
+
+    def localcloud(self, command):
+        done = subprocess.run(
+            [sys.executable, "-m", "localcloud", command], cwd=ROOT, env=self.environ, text=True, capture_output=True
+        )
+        assert done.returncode in (0, 3), done.stdout + done.stderr
+        return done.returncode == 0
+
+    def up(self):
+        self.was_up = self.localcloud("status")
+        if not self.was_up:
+            self.localcloud("up")
+        # Who works on these tests has a deployment up already.
+        if not (self.was_up and os.environ.get("ROTATION_AS_IT_IS")):
+            code, output = self.site()
+            assert code == 0, output[-6000:]
+        keys = configparser.ConfigParser()
+        keys.read(self.config.credentials_file)
+        self.aws = {
+            "region_name": REGION,
+            "endpoint_url": self.config.api_url,
+            "verify": str(self.config.ca_file),
+            "aws_access_key_id": keys["localcloud"]["aws_access_key_id"],
+            "aws_secret_access_key": keys["localcloud"]["aws_secret_access_key"],
+        }
+        self.secrets = boto3.client("secretsmanager", **self.aws)
+        listed = subprocess.run(
+            ["ansible-inventory", "-i", "inventory/local", "--list"],
+            cwd=ROOT, env=self.environ, text=True, capture_output=True, check=True,
+        )  # fmt: skip
+        about = json.loads(listed.stdout)
+        self.hosts = {
+            name: {key: plain(value) for key, value in about["_meta"]["hostvars"][name].items()}
+            for name in about["mlflow_server"]["hosts"]
+        }
+        self.addresses = [host["ansible_host"] for host in self.hosts.values()]
+        self.user = self.content(USER)
+        if "AWSPENDING" in self.labels(APP) or "AWSPENDING" in self.labels(ADMIN):
+            self.must_rotate()
+
+    def down(self):
+        if not self.was_up:
+            self.localcloud("reset")
+
+    # --- playbooks ---
+
+    def start(self, playbook, *arguments, environ=None, yields=False, **variables):
+        """A playbook in a process group of its own; one that yields leaves the servers the processor, as if elsewhere."""
+        # A file and no pipe: ssh's master connection holds a pipe open long after the playbook.
+        self.logs += 1
+        log = self.folder / f"{self.logs}.log"
+        command = [*(["nice", "-n", "19"] if yields else []), "ansible-playbook", playbook, "-i", "inventory/local", *arguments]
+        command += ["-e", json.dumps({**self.variables, **variables})]
+        with log.open("w") as output:
+            process = subprocess.Popen(
+                command, cwd=ROOT, env={**self.environ, **(environ or {})}, start_new_session=True,
+                stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT,
+            )  # fmt: skip
+        process.log = log
+        return process
+
+    def end(self, process, timeout=900):
+        """Its exit code and its output."""
+        try:
+            process.wait(timeout=timeout)
+        except BaseException:
+            os.killpg(process.pid, signal.SIGKILL)
+            raise
+        return process.returncode, process.log.read_text(errors="replace")
+
+    def play(self, playbook, *arguments, **options):
+        return self.end(self.start(playbook, *arguments, **options))
+
+    def site(self, *arguments, **options):
+        return self.play("site.yml", *arguments, **options)
+
+    def rotate(self, *arguments, **options):
+        return self.play("rotate-db-password.yml", *arguments, **options)
+
+    def must_rotate(self, *arguments, **options):
+        code, output = self.rotate(*arguments, **options)
+        assert code == 0, output[-6000:]
+        return output
+
+    # --- AWS ---
+
+    def content(self, name, stage="AWSCURRENT"):
+        return json.loads(self.secrets.get_secret_value(SecretId=name, VersionStage=stage)["SecretString"])
+
+    def labels(self, name):
+        """The version that has each label."""
+        versions = self.secrets.describe_secret(SecretId=name)["VersionIdsToStages"]
+        return {label: version for version, labels in versions.items() for label in labels}
+
+    # --- the database ---
+
+    def sql(self, statement, parameters=None):
+        """Run as the cluster's own superuser, who does not come through the network."""
+        with psycopg.connect(
+            host=str(self.config.cloud_dir / "databases" / NAME / "socket"), user=SUPERUSER, dbname="postgres", autocommit=True
+        ) as connection:
+            cursor = connection.execute(statement, parameters)
+            return cursor.fetchall() if cursor.description else []
+
+    def roles(self):
+        """Of each role of MLflow: whether it can log in, whether it has a password, and its sessions."""
+        rows = self.sql(
+            "SELECT rolname, rolcanlogin, rolpassword IS NOT NULL, "
+            "(SELECT count(*) FROM pg_stat_activity WHERE usename = rolname) FROM pg_authid WHERE rolname LIKE 'mlflow%'"
+        )
+        return {name: (can_login, has_password, sessions) for name, can_login, has_password, sessions in rows}
+
+    # --- the hosts ---
+
+    def ssh(self, host, command, check=True, text=None):
+        about = self.hosts[host]
+        done = subprocess.run(
+            ["ssh", "-i", about["ansible_ssh_private_key_file"], "-o", "StrictHostKeyChecking=no", "-o",
+             "UserKnownHostsFile=/dev/null", "-o", "LogLevel=ERROR", f"{about['ansible_user']}@{about['ansible_host']}",
+             "sudo", "bash", "-s"],
+            input=command if text is None else text, capture_output=True, text=True, timeout=120,
+        )  # fmt: skip
+        if check:
+            assert done.returncode == 0, f"{host}: {command}\n{done.stdout}{done.stderr}"
+        return done.stdout.strip()
+
+    def main_pids(self):
+        return {name: self.ssh(name, "systemctl show --property=MainPID --value mlflow.service") for name in self.hosts}
+
+    def service_user(self, host):
+        return re.search(r"^user=(.*)$", self.ssh(host, f"cat {SERVICE_FILE}"), re.MULTILINE)[1]
+
+    def can_log_in(self, host, username, password):
+        """From a host, as MLflow would."""
+        program = (
+            "import psycopg, sys\n"
+            f"text = open({SERVICE_FILE!r}).read()\n"
+            "known = dict(line.split('=', 1) for line in text.splitlines() if '=' in line)\n"
+            f"known.update(user={username!r}, password={password!r})\n"
+            "try:\n    psycopg.connect(**known).close()\nexcept psycopg.OperationalError as e:\n    print('no', e)\n"
+            "else:\n    print('yes')\n"
+        )
+        return self.ssh(host, f"/opt/mlflow/current/bin/python - <<'PROGRAM'\n{program}PROGRAM\n").startswith("yes")
+
+    # --- what has to hold after a rotation ---
+
+    def check_finished(self):
+        """One login is valid, on every host, and nothing is left over."""
+        app = self.content(APP)
+        active = app["username"]
+        idle = next(name for name in LOGINS if name != active)
+        labels = self.labels(APP)
+        assert "AWSPENDING" not in labels and "AWSPENDING" not in self.labels(ADMIN), labels
+        roles = self.roles()
+        assert sorted(roles) == ["mlflow_a", "mlflow_admin", "mlflow_b", "mlflow_owner"], "a third role"
+        assert roles[active][0] and roles[active][1]
+        assert roles[idle] == (False, False, 0), f"{idle} is not retired: {roles[idle]}"
+        for host in self.hosts:
+            assert self.service_user(host) == active
+            assert self.can_log_in(host, active, app["password"])
+            folders = "/etc/mlflow /run/mlflow /tmp ~admin/.ansible/tmp /root/.ansible/tmp"
+            left = self.ssh(host, f"find {folders} -name '.new-*' -o -name 'ansible*' -o -name 'tmp*.pem' 2>/dev/null", False)
+            assert left == "", f"{host}: {left}"
+        return app
+
+    def wait_for_lease(self):
+        time.sleep(self.variables["mlflow_aws_rotation_lease_seconds"])

@@ -1,0 +1,212 @@
+# Copyright: (c) 2026, the mlops.mlflow_aws contributors
+# GNU General Public License v3.0 or later (see LICENSE)
+"""What goes wrong around a rotation stops it in clear words, both hosts serve on, and the next run finishes it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+
+import boto3
+import pytest
+from deployment import APP, HERE, LOGINS, NAME, REGION, SERVICE_FILE
+
+SWAP = "Write the database's address and password"
+RETIRE = "wait for the old role"
+
+
+def words(output):
+    return " ".join(output.split())
+
+
+def at(task, command):
+    """The environment of a run in which this command runs right before this task."""
+    return {
+        "ANSIBLE_CALLBACK_PLUGINS": str(HERE / "callback_plugins"),
+        "ANSIBLE_CALLBACKS_ENABLED": "at_task",
+        "AT_TASK": task,
+        "AT_COMMAND": command,
+    }
+
+
+def finishes(deployment, under_way):
+    deployment.must_rotate()
+    deployment.check_finished()
+    assert deployment.labels(APP)["AWSCURRENT"] == under_way
+
+
+@pytest.fixture
+def second(deployment):
+    return sorted(deployment.hosts)[1]
+
+
+class Ssh:
+    """Closes a machine's ssh, also for connections that are open, without a trace on the machine."""
+
+    def __init__(self, deployment, host):
+        namespace = f"lc{deployment.config.slot}-{deployment.hosts[host]['instance_id']}"
+        self.inside = f"ip netns exec {namespace} nft"
+
+    @property
+    def close(self):
+        rules = (
+            "add table inet rotation; "
+            "add chain inet rotation input { type filter hook input priority -300; }; "
+            "add rule inet rotation input tcp dport 22 reject with tcp reset"
+        )
+        return f"{self.inside} '{rules}'"
+
+    @property
+    def open(self):
+        return f"{self.inside} delete table inet rotation"
+
+
+def test_a_host_that_is_not_there_stops_the_run_before_anything(deployment, second):
+    before = deployment.labels(APP)
+    ssh = Ssh(deployment, second)
+    subprocess.run(["sh", "-c", ssh.close], check=True)
+    try:
+        code, output = deployment.rotate()
+    finally:
+        subprocess.run(["sh", "-c", ssh.open], check=True)
+    assert code != 0
+    assert f"{second} is not in order, so nothing was changed" in words(output)
+    assert deployment.labels(APP) == before
+
+
+def test_a_service_that_is_down_stops_the_run_before_anything(deployment, second):
+    before = deployment.labels(APP)
+    deployment.ssh(second, "systemctl stop mlflow.service")
+    try:
+        code, output = deployment.rotate()
+    finally:
+        deployment.ssh(second, "systemctl start mlflow.service")
+    assert code != 0
+    assert f"{second} is not in order, so nothing was changed: mlflow.service is inactive" in words(output)
+    assert deployment.labels(APP) == before
+
+
+def test_a_host_that_goes_away_in_the_middle(deployment, second, load):
+    before = deployment.content(APP)
+    ssh = Ssh(deployment, second)
+    with load(clients=4, pause=0.1) as clients:
+        try:
+            code, output = deployment.rotate(environ=at(SWAP, ssh.close))
+            time.sleep(deployment.variables["mlflow_server_pool_recycle"] + 2)
+        finally:
+            subprocess.run(["sh", "-c", ssh.open], check=True)
+        assert code != 0
+        assert f"{second}: " in words(output) and "The service file is what it was before." in words(output)
+        # The old role was not locked: the host that could not be reached has nothing else.
+        assert deployment.roles()[before["username"]][0]
+        assert deployment.service_user(second) == before["username"]
+        under_way = deployment.labels(APP)["AWSPENDING"]
+        finishes(deployment, under_way)
+    assert not clients.failed, clients.failed[:3]
+
+
+def test_a_full_disk(deployment, second, load):
+    old = deployment.ssh(second, f"sha256sum {SERVICE_FILE}")
+    before = deployment.content(APP)
+    deployment.ssh(
+        second,
+        "set -e; cp -a /etc/mlflow /root/kept; mount -t tmpfs -o size=256k,mode=0750,gid=$(id -g mlflow) tmpfs /etc/mlflow\n"
+        "cp -a /root/kept/. /etc/mlflow/; dd if=/dev/zero of=/etc/mlflow/filler bs=1k count=1000 2>/dev/null || true",
+    )
+    try:
+        with load(clients=4, pause=0.1) as clients:
+            code, output = deployment.rotate()
+            assert code != 0
+            assert f"Could not put {SERVICE_FILE} right: No space left on device" in words(output)
+            assert deployment.ssh(second, f"sha256sum {SERVICE_FILE}") == old
+            assert deployment.roles()[before["username"]][0]
+            under_way = deployment.labels(APP)["AWSPENDING"]
+            deployment.ssh(second, "rm /etc/mlflow/filler")
+            finishes(deployment, under_way)
+        assert not clients.failed, clients.failed[:3]
+    finally:
+        deployment.ssh(
+            second,
+            f"cp -a {SERVICE_FILE} /root/kept/; umount /etc/mlflow\n"
+            f"cp -a /root/kept/pg_service.conf {SERVICE_FILE}; rm -r /root/kept",
+        )
+
+
+def refused(deployment, action):
+    """Keys that may do all but one thing."""
+    iam = boto3.client("iam", **deployment.aws)
+    name = f"without-{action}".lower()
+    policy = [
+        {"Effect": "Allow", "Action": "*", "Resource": "*"},
+        {"Effect": "Deny", "Action": f"secretsmanager:{action}", "Resource": "*"},
+    ]
+    iam.create_user(UserName=name)
+    iam.put_user_policy(
+        UserName=name, PolicyName="p", PolicyDocument=json.dumps({"Version": "2012-10-17", "Statement": policy})
+    )
+    key = iam.create_access_key(UserName=name)["AccessKey"]
+    return {"mlflow_aws_access_key": key["AccessKeyId"], "mlflow_aws_secret_key": key["SecretAccessKey"]}
+
+
+@pytest.mark.parametrize("action", ["PutSecretValue", "UpdateSecretVersionStage"])
+def test_secrets_manager_refuses(deployment, load, action):
+    before = deployment.content(APP)
+    with load(clients=2, pause=0.2) as clients:
+        code, output = deployment.rotate(**refused(deployment, action))
+        assert code != 0
+        assert "AccessDenied" in output and APP in output
+        # Nothing is lost: what was current is current, and works.
+        assert deployment.content(APP) == before
+        under_way = deployment.labels(APP).get("AWSPENDING")
+        assert (under_way is None) == (action == "PutSecretValue")
+        deployment.must_rotate()
+        deployment.check_finished()
+        assert under_way in (None, deployment.labels(APP)["AWSCURRENT"])
+    assert not clients.failed, clients.failed[:3]
+
+
+@pytest.mark.parametrize("task", ["give the idle role the new password", RETIRE])
+def test_postgresql_is_restarted(deployment, task):
+    program = (
+        f"import boto3; boto3.client('rds', region_name={REGION!r}, endpoint_url={deployment.aws['endpoint_url']!r}, "
+        f"verify={deployment.aws['verify']!r}).reboot_db_instance(DBInstanceIdentifier={NAME!r})"
+    )
+    keys = f"AWS_SHARED_CREDENTIALS_FILE={deployment.config.credentials_file} AWS_PROFILE=localcloud"
+    code, output = deployment.rotate(environ=at(task, f'{keys} {sys.executable} -c "{program}"'))
+    if code != 0:
+        # It may stop, with the reason; the next run goes on from there.
+        assert "could not be reached" in words(output) or "can't log in" in words(output), output[-3000:]
+        deployment.must_rotate()
+    deployment.check_finished()
+
+
+def test_a_login_with_the_old_password_after_the_swap_is_noticed(deployment, second):
+    """As of a host that is not in the inventory: the old role is not locked."""
+    old = deployment.content(APP)
+    content = json.dumps({"user": old["username"], "password": old["password"]})
+    program = (
+        "import json, psycopg, time\n"
+        f"text = open({SERVICE_FILE!r}).read()\n"
+        "known = dict(line.split('=', 1) for line in text.splitlines() if '=' in line)\n"
+        f"known.update(json.loads({content!r}))\n"
+        "for _ in range(120):\n"
+        "    try:\n        psycopg.connect(**known).close()\n    except psycopg.OperationalError:\n        break\n"
+        "    connection = psycopg.connect(**known); time.sleep(0.5); connection.close()\n"
+    )
+    deployment.ssh(
+        second,
+        f"cat >/root/left-behind.py <<'PROGRAM'\n{program}PROGRAM\n"
+        "systemd-run --quiet --unit=left-behind /opt/mlflow/current/bin/python /root/left-behind.py",
+    )
+    try:
+        code, output = deployment.rotate(mlflow_aws_rotation_grace_seconds=5)
+        assert code != 0
+        assert f"{old['username']} is not locked: it was logged in again" in words(output)
+        assert deployment.hosts[second]["ansible_host"] in words(output)
+        assert deployment.roles()[old["username"]][0]
+    finally:
+        deployment.ssh(second, "systemctl stop left-behind.service; rm /root/left-behind.py", check=False)
+    deployment.must_rotate()
+    assert deployment.check_finished()["username"] in LOGINS

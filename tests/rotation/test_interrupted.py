@@ -1,0 +1,125 @@
+# Copyright: (c) 2026, the mlops.mlflow_aws contributors
+# GNU General Public License v3.0 or later (see LICENSE)
+"""The run is killed right after each of its tasks in turn; the next one finishes the rotation."""
+
+from __future__ import annotations
+
+import signal
+
+import pytest
+from deployment import ADMIN, APP, HERE
+
+# More than there are: the test ends by itself where the tasks end.
+MOST = 40
+
+
+class Killed:
+    """Kills runs, and knows from a whole one which tasks there are."""
+
+    def __init__(self, deployment, folder):
+        self.deployment = deployment
+        self.note = folder / "tasks"
+
+    def run(self, after, **variables):
+        self.note.unlink(missing_ok=True)
+        environ = {
+            "ANSIBLE_CALLBACK_PLUGINS": str(HERE / "callback_plugins"),
+            "ANSIBLE_CALLBACKS_ENABLED": "kill_after",
+            "KILL_AFTER": str(after),
+            "KILL_NOTE": str(self.note),
+        }
+        code, output = self.deployment.rotate(environ=environ, **variables)
+        return code, output
+
+    def tasks(self):
+        return [line.split("\t")[1] for line in self.note.read_text().splitlines()]
+
+
+@pytest.fixture(scope="module")
+def killed(deployment, tmp_path_factory):
+    return Killed(deployment, tmp_path_factory.mktemp("kill"))
+
+
+def test_every_task(deployment, killed, load, subtests_or_list):
+    """One test, since the tasks are found while it runs."""
+    with load(clients=2, pause=0.2) as clients:
+        _code, _output = killed.run(0, rotate_admin=True)
+        whole = killed.tasks()
+        killed.run(0)
+        usual = killed.tasks()
+        for after in range(1, MOST):
+            # The tasks that only the master password needs are met in a run that has them.
+            if after > len(whole):
+                break
+            name = whole[after - 1]
+            admin = name not in usual
+            number = after if admin else usual.index(name) + 1
+            with subtests_or_list(f"{after}: {name}"):
+                interrupt(deployment, killed, number, name, admin)
+                assert not clients.failed, clients.failed[:3]
+    assert not clients.failed, clients.failed[:3]
+
+
+def interrupt(deployment, killed, number, name, admin):
+    code, output = killed.run(number, **({"rotate_admin": True} if admin else {}))
+    assert code == -signal.SIGKILL, output[-3000:]
+    assert killed.tasks()[-1] == name
+    under_way = deployment.labels(APP).get("AWSPENDING")
+    deployment.must_rotate()
+    deployment.check_finished()
+    if under_way:
+        # That one was finished, no other was begun.
+        assert deployment.labels(APP)["AWSCURRENT"] == under_way
+    assert "AWSPENDING" not in deployment.labels(ADMIN)
+
+
+@pytest.fixture
+def subtests_or_list(request):
+    """A part of a test that may fail while the others go on."""
+    problems = []
+
+    class Part:
+        def __init__(self, name):
+            self.name = name
+
+        def __enter__(self):
+            print(f"  killed after {self.name}", flush=True)
+
+        def __exit__(self, kind, error, trace):
+            if kind and issubclass(kind, AssertionError):
+                problems.append(f"{self.name}: {error}")
+                return True
+            return False
+
+    yield Part
+    assert not problems, "\n".join(problems)
+
+
+def test_site_between_the_two_runs(deployment, killed, load):
+    """site.yml meets a rotation that was cut off, before and after the promotion, and does not undo it."""
+    with load(clients=2, pause=0.2) as clients:
+        for words in ("give the idle role the new password", "make the new password the current one"):
+            killed.run(0)
+            number = next(n for n, task in enumerate(killed.tasks(), 1) if words in task)
+            code, _output = killed.run(number)
+            assert code == -signal.SIGKILL
+            under_way = deployment.labels(APP)["AWSPENDING"]
+            code, output = deployment.site()
+            assert code == 0, output[-3000:]
+            assert deployment.labels(APP)["AWSPENDING"] == under_way
+            deployment.must_rotate()
+            deployment.check_finished()
+            assert deployment.labels(APP)["AWSCURRENT"] == under_way
+    assert not clients.failed, clients.failed[:3]
+
+
+def test_two_at_once(deployment, load):
+    """The one waits for the other; one password is valid after both."""
+    with load(clients=2, pause=0.2) as clients:
+        both = [deployment.start("rotate-db-password.yml", mlflow_aws_rotation_lease_seconds=60) for _ in range(2)]
+        codes, outputs = zip(*[deployment.end(process, timeout=300) for process in both], strict=True)
+    assert codes == (0, 0), outputs[0][-2000:] + outputs[1][-2000:]
+    waited = [output for output in outputs if "rotates the password since" in " ".join(output.split())]
+    assert len(waited) == 1
+    assert not clients.failed, clients.failed[:3]
+    deployment.check_finished()

@@ -1,0 +1,107 @@
+# Copyright: (c) 2026, the mlops.mlflow_aws contributors
+# GNU General Public License v3.0 or later (see LICENSE)
+"""Rotations under load, and what they leave behind."""
+
+from __future__ import annotations
+
+import re
+import time
+
+from deployment import APP, LOGINS
+from load import figures
+
+MARGIN = 15
+
+
+def test_no_request_fails_while_passwords_are_rotated(deployment, load, record_property):
+    before = deployment.content(APP)
+    pids = deployment.main_pids()
+    # Not as much as the servers can bear: this machine has two cores, for Ansible as for them.
+    with load(clients=16, pause=0.4) as clients:
+        time.sleep(MARGIN)
+        begin = time.time()
+        deployment.must_rotate(yields=True)
+        middle = time.time()
+        deployment.must_rotate(yields=True)
+        end = time.time()
+        time.sleep(MARGIN)
+    quiet = figures(clients.between(begin - MARGIN, begin), MARGIN)
+    during = figures(clients.between(begin, end), end - begin)
+    record_property("quiet", quiet)
+    record_property("during", during)
+    print(f"\nbefore: {quiet}\nduring: {during}, {middle - begin:.0f} s and {end - middle:.0f} s")
+    assert not clients.failed, clients.failed[:5]
+    assert during["requests"] > 100
+    # Twice is what bench/run rotate looks for, on a machine that does nothing else. Here tests may run side by side: what
+    # must not be is a request that waits for the rotation.
+    assert during["p99_ms"] <= max(2 * quiet["p99_ms"], 2000)
+    assert deployment.main_pids() == pids, "the service was restarted"
+    after = deployment.check_finished()
+    # Two rotations: the same role, another password.
+    assert after["username"] == before["username"] and after["password"] != before["password"]
+
+
+def test_the_old_password_is_dead(deployment):
+    old = deployment.content(APP)
+    output = deployment.must_rotate()
+    new = deployment.check_finished()
+    assert {old["username"], new["username"]} == set(LOGINS)
+    assert f"{new['username']} is active on 2 host(s)" in output
+    for host in deployment.hosts:
+        assert not deployment.can_log_in(host, old["username"], old["password"])
+        assert not deployment.can_log_in(host, new["username"], old["password"])
+        assert deployment.can_log_in(host, new["username"], new["password"])
+    assert deployment.labels(APP)["AWSPREVIOUS"] != deployment.labels(APP)["AWSCURRENT"]
+
+
+def test_check_mode_and_the_command_that_tells_the_state_change_nothing(deployment):
+    before = deployment.content(APP), deployment.labels(APP), deployment.roles()
+    code, output = deployment.rotate("--check", "--diff")
+    assert code == 0, output[-4000:]
+    active, idle = before[0]["username"], next(name for name in LOGINS if name != before[0]["username"])
+    assert re.search(rf"Rotates\s+{active} to {idle}", output)
+    shown = deployment.must_rotate(rotate_show=True)
+    assert f"{active} is active since" in shown and "No rotation is under way" in shown
+    after = deployment.content(APP), deployment.labels(APP), deployment.roles()
+    assert after[:2] == before[:2]
+    assert after[2][idle] == before[2][idle]
+
+
+def test_site_leaves_a_rotation_alone(deployment):
+    before = deployment.content(APP)
+    code, output = deployment.site()
+    assert code == 0, output[-4000:]
+    changed = [int(number) for number in re.findall(r"changed=(\d+)", output)]
+    assert sum(changed) == 0, output[-4000:]
+    assert deployment.check_finished() == before
+
+
+def test_limit_is_refused(deployment):
+    before = deployment.labels(APP)
+    for limit in (next(iter(deployment.hosts)), "localhost", "mlflow_server"):
+        code, output = deployment.rotate("--limit", limit)
+        assert code != 0
+        assert "--limit is refused" in output
+    assert deployment.labels(APP) == before
+
+
+def test_emergency_and_the_master_password(deployment):
+    """Both words together: the old role dies at once, and RDS's own password is another one."""
+    from deployment import ADMIN
+
+    old, admin = deployment.content(APP), deployment.content(ADMIN)
+    deployment.must_rotate(rotate_emergency=True, rotate_admin=True)
+    new = deployment.check_finished()
+    assert new["username"] != old["username"]
+    assert deployment.content(ADMIN)["password"] != admin["password"]
+    host = next(iter(deployment.hosts))
+    for content, works in ((admin, False), (deployment.content(ADMIN), True)):
+        asked = {**content, "dbname": "postgres"}
+        program = (
+            "import psycopg\n"
+            f"try:\n    psycopg.connect(host={asked['host']!r}, user={asked['username']!r}, password={asked['password']!r}, "
+            "dbname='postgres', sslmode='verify-full', sslrootcert='/etc/mlflow/database-ca.pem').close()\n"
+            "except psycopg.OperationalError:\n    print('no')\nelse:\n    print('yes')\n"
+        )
+        answer = deployment.ssh(host, f"/opt/mlflow/current/bin/python - <<'PROGRAM'\n{program}PROGRAM\n")
+        assert answer == ("yes" if works else "no")

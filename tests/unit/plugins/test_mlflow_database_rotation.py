@@ -1,0 +1,299 @@
+# Copyright: (c) 2026, the mlops.mlflow_aws contributors
+# GNU General Public License v3.0 or later (see LICENSE)
+"""The decisions of a rotation's steps, against a database that only pretends."""
+
+from __future__ import annotations
+
+import contextlib
+
+import pytest
+from plugin_support import plugin
+
+PARAMS = {
+    "host": "db",
+    "port": 5432,
+    "admin_user": "admin",
+    "admin_password": "now",
+    "admin_next_password": None,
+    "admin_database": "postgres",
+    "patience": 5,
+    "insist": False,
+    "database": "mlflow",
+    "owner": "mlflow_owner",
+    "logins": ["mlflow_a", "mlflow_b"],
+    "state": "read",
+    "run": "me",
+    "who": "me@here",
+    "lease_seconds": 60,
+    "lease_wait": 0,
+    "version": "v2",
+    "created": 200.0,
+    "active": "mlflow_b",
+    "retiring": "mlflow_a",
+    "password": "new",
+    "recycle": 60,
+    "grace": 10,
+    "drain_timeout": 30,
+    "emergency": False,
+}
+
+
+class Database:
+    """What a Session of _postgresql offers, over a few dictionaries and a clock that sleeping moves."""
+
+    def __init__(self):
+        self.time = 1000.0
+        self.notes = {"mlflow_a": {"version": "v1", "created": 100.0}}
+        self.login = {"mlflow_owner": False, "mlflow_a": True, "mlflow_b": False}
+        self.passwords = {"mlflow_a": "old"}
+        self.sessions = []
+        self.ended = []
+        self.statements = []
+
+    def note_of(self, role):
+        return self.notes.get(role, {})
+
+    def write_note(self, role, note):
+        self.notes[role] = note or {}
+
+    @contextlib.contextmanager
+    def transaction(self, lock=None):
+        assert lock is not None
+        yield
+
+    def verifier(self, role, password):
+        return password
+
+    def value(self, statement, parameters=None):
+        assert "clock_timestamp" in statement
+        return self.time
+
+    def rows(self, statement, parameters=None):
+        if "pg_terminate_backend" in statement:
+            self.ended.append(parameters[0])
+            self.sessions = [row for row in self.sessions if row[0] != parameters[0]]
+            return [(True,)]
+        if "FROM pg_roles" in statement:
+            return [(name, can, len(self.sessions)) for name, can in self.login.items() if name in parameters[0]]
+        return [self.aged(row) for row in self.sessions if row[1] == parameters[0]]
+
+    def aged(self, row):
+        pid, _role, state, began, changed = row
+        return pid, "10.0.0.1", state, self.time - began, self.time - changed
+
+    def do(self, statement, names=(), parameters=None):
+        self.statements.append(statement)
+        if statement.startswith("ALTER ROLE {} LOGIN"):
+            self.login[names[0]], self.passwords[names[0]] = True, parameters[0]
+        elif statement.startswith("ALTER ROLE {} NOLOGIN PASSWORD NULL"):
+            self.login[names[0]] = False
+            self.passwords.pop(names[0], None)
+        else:
+            raise AssertionError(statement)
+
+    def sleep(self, seconds):
+        self.time += seconds
+
+    def close(self):
+        pass
+
+
+@pytest.fixture
+def database():
+    return Database()
+
+
+@pytest.fixture
+def steps(database):
+    module = plugin("modules", "mlflow_database_rotation")
+
+    def connect(_params, user, password, _database):
+        if database.passwords.get(user) != password:
+            raise module.pg.WrongPassword("password authentication failed")
+        return database
+
+    def make(check_mode=False, lease=True, **params):
+        made = module.Steps(
+            {**PARAMS, **params}, database, check_mode, connect=connect, sleep=database.sleep, clock=lambda: database.time
+        )
+        if lease:
+            assert made.take_lease()
+        return made
+
+    make.error = module.pg.PostgresqlError
+    return make
+
+
+def test_one_run_at_a_time(steps, database):
+    steps(run="other", who="she@there")
+    mine = steps(lease=False)
+    assert not mine.take_lease()
+    assert mine.lease()["who"] == "she@there"
+    # It waits, and has it when the other one gives no sign of life.
+    waits = steps(lease=False, lease_wait=100)
+    assert waits.take_lease() and 1059 < database.time < 1062
+    with pytest.raises(steps.error, match="lost its lease.*me@here has gone on"):
+        steps(lease=False, run="other").prepare()
+    assert database.passwords == {"mlflow_a": "old"}
+    waits.drop_lease()
+    assert database.notes["mlflow_owner"] == {}
+    with pytest.raises(steps.error, match="lost its lease"):
+        waits.prepare()
+
+
+def test_giving_back_a_lease_of_another_run_does_nothing(steps, database):
+    steps(run="other", who="she@there")
+    steps(lease=False).drop_lease()
+    assert steps(lease=False).lease()["who"] == "she@there"
+
+
+def test_prepare_and_again(steps, database):
+    first = steps()
+    first.prepare()
+    assert first.actions and database.login["mlflow_b"] and database.passwords["mlflow_b"] == "new"
+    assert database.notes["mlflow_b"]["version"] == "v2"
+    again = steps()
+    again.prepare()
+    assert not again.actions
+    # Locked by somebody meanwhile, or with another password: it is put right.
+    database.login["mlflow_b"] = False
+    steps().prepare()
+    assert database.login["mlflow_b"]
+    database.passwords["mlflow_b"] = "strange"
+    steps().prepare()
+    assert database.passwords["mlflow_b"] == "new"
+
+
+def test_a_rotation_that_is_over_is_fenced_off(steps, database):
+    database.notes["mlflow_a"] = {"version": "v3", "created": 300.0}
+    for step in ("prepare", "retire"):
+        with pytest.raises(steps.error, match="later rotation"):
+            getattr(steps(), step)()
+    assert database.statements == []
+
+
+def test_retire_wants_the_active_role_to_carry_this_rotation(steps, database):
+    database.notes["mlflow_b"] = {"version": "v0", "created": 50.0}
+    with pytest.raises(steps.error, match="another rotation .v0."):
+        steps().retire()
+    assert database.login["mlflow_a"]
+
+
+def retiring(steps, database, **params):
+    made = steps(**params)
+    made.prepare()
+    made.actions.clear()
+    return made
+
+
+def test_retire_waits_until_no_pool_uses_a_session_again(steps, database):
+    made = retiring(steps, database)
+    # Idle for long, but young: a pool may take it out again until it has the age.
+    database.sessions = [(1, "mlflow_a", "idle", 990.0, 990.0)]
+    made.retire()
+    assert database.ended == [1] and database.time > 990 + 61
+    assert not database.login["mlflow_a"] and "mlflow_a" not in database.passwords
+    assert made.actions == ["lock mlflow_a and forget its password", "end the sessions of mlflow_a"]
+    again = steps()
+    again.retire()
+    assert not again.actions
+
+
+def test_an_old_and_idle_session_is_ended_at_once(steps, database):
+    made = retiring(steps, database)
+    database.sessions = [(1, "mlflow_a", "idle", 100.0, 900.0)]
+    made.retire()
+    assert database.ended == [1] and database.time < 1002
+
+
+def test_busy_sessions_are_waited_for_and_never_ended(steps, database):
+    made = retiring(steps, database)
+    database.sessions = [(7, "mlflow_a", "idle in transaction", 100.0, 900.0), (8, "mlflow_a", "idle", 100.0, 900.0)]
+    with pytest.raises(steps.error, match="locked, but 1 of its sessions stayed busy for 90 s.*pid 7"):
+        made.retire()
+    assert database.ended == [] and not database.login["mlflow_a"]
+
+
+def test_a_session_that_the_administrator_may_not_see_counts_as_busy(steps):
+    session = plugin("modules", "mlflow_database_rotation").Session(1, None, None, None, None)
+    assert not session.is_spent(60, 10)
+
+
+def test_a_login_after_the_swap_stops_the_run(steps, database):
+    made = retiring(steps, database)
+    begin = database.time
+    database.sessions = [(1, "mlflow_a", "active", 100.0, 900.0)]
+    sleep = database.sleep
+
+    def later(seconds):
+        sleep(seconds)
+        if database.time > begin + 5:
+            database.sessions.append((2, "mlflow_a", "idle", database.time - 0.5, database.time - 0.5))
+
+    made.sleep = later
+    with pytest.raises(steps.error, match="is not locked: it was logged in again.*10.0.0.1"):
+        made.retire()
+    assert database.login["mlflow_a"]
+
+
+def test_emergency_ends_everything_at_once(steps, database):
+    made = retiring(steps, database, emergency=True)
+    database.sessions = [(1, "mlflow_a", "active", 999.0, 999.0)]
+    begin = database.time
+    made.retire()
+    assert database.ended == [1] and database.time < begin + 2 and not database.login["mlflow_a"]
+
+
+def test_check_mode_changes_nothing(steps, database):
+    made = steps(check_mode=True)
+    made.prepare()
+    made.retire()
+    made.drop_lease()
+    assert made.actions == ["give mlflow_b a new password and let it log in", "lock mlflow_a and forget its password"]
+    assert database.statements == [] and "mlflow_owner" not in database.notes
+
+
+def test_missing_roles_are_told(steps, database):
+    del database.login["mlflow_b"]
+    with pytest.raises(steps.error, match="no role mlflow_b in the database; run site.yml first"):
+        steps().prepare()
+
+
+def test_the_step_is_tried_again_while_the_server_is_away(database):
+    module = plugin("modules", "mlflow_database_rotation")
+    problems = [module.pg.ConnectionLost("restarting"), module.pg.ConnectionLost("starting")]
+
+    def connect(*_arguments):
+        if problems:
+            raise problems.pop()
+        return database
+
+    answer = module.run(PARAMS, False, connect=connect, sleep=database.sleep, clock=lambda: database.time)
+    assert answer["admin_password"] == "current" and answer["logins"]["mlflow_a"]["rotation"]["version"] == "v1"
+
+    def away(*_arguments):
+        raise module.pg.ConnectionLost("gone")
+
+    with pytest.raises(module.pg.ConnectionLost):
+        module.run(PARAMS, False, connect=away, sleep=database.sleep, clock=lambda: database.time)
+
+
+def test_the_administrators_password_may_be_the_next_one(database):
+    module = plugin("modules", "mlflow_database_rotation")
+
+    def connect(_params, _user, password, _database):
+        if password != "next":
+            raise module.pg.WrongPassword("password authentication failed")
+        return database
+
+    def run(**params):
+        return module.run({**PARAMS, **params}, False, connect=connect, sleep=database.sleep, clock=lambda: database.time)
+
+    assert run(admin_next_password="next")["admin_password"] == "next"
+    begin = database.time
+    with pytest.raises(module.pg.WrongPassword):
+        run()
+    assert database.time == begin
+    with pytest.raises(module.pg.WrongPassword):
+        run(insist=True)
+    assert database.time > begin + 5
