@@ -28,7 +28,7 @@ from ..errors import LocalCloudError
 from ..model import Database, Snapshot, Vpc
 from .images import RECORD, Images
 from .network import Network
-from .shell import Process, enter_cgroup, remove_cgroup, run
+from .shell import Process, enter_cgroup, last_lines, remove_cgroup, run
 
 LOG = logging.getLogger(__name__)
 START_SECONDS = 60
@@ -135,10 +135,8 @@ class Databases:
         self.stop(identifier)
         shutil.rmtree(self.folder / identifier, ignore_errors=True)
 
-    def tail(self, identifier: str, lines: int = 15) -> str:
-        path = self.folder / identifier / "postgresql.log"
-        text = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
-        return "\n".join(text.splitlines()[-lines:])
+    def tail(self, identifier: str) -> str:
+        return last_lines(self.folder / identifier / "postgresql.log")
 
     # --- snapshots -------------------------------------------------------------------------------------------------
 

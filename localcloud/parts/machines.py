@@ -24,7 +24,7 @@ from ..errors import LocalCloudError
 from ..model import Instance, Vpc
 from .images import RECORD, Images
 from .network import Network
-from .shell import Process, enter_cgroup, remove_cgroup, run, succeeds
+from .shell import Process, enter_cgroup, last_lines, remove_cgroup, run, succeeds
 
 LOG = logging.getLogger(__name__)
 BOOT_SECONDS = 120
@@ -100,10 +100,8 @@ class Machines:
         self.stop(instance_id)
         shutil.rmtree(self.folder / instance_id, ignore_errors=True)
 
-    def console(self, instance_id: str, lines: int = 15) -> str:
-        path = self.folder / instance_id / "console.log"
-        text = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
-        return "\n".join(text.splitlines()[-lines:])
+    def console(self, instance_id: str) -> str:
+        return last_lines(self.folder / instance_id / "console.log")
 
     # --- disk ------------------------------------------------------------------------------------------------------
 

@@ -44,6 +44,12 @@ def succeeds(*argv: str | Path, timeout: float = 60) -> bool:
         return False
 
 
+def last_lines(path: Path, lines: int = 15) -> str:
+    """The end of a log, or nothing where there is none."""
+    text = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
+    return "\n".join(text.splitlines()[-lines:])
+
+
 def start_time(pid: int) -> str | None:
     """The kernel's start time of a process, or None when it is gone or a zombie: with the pid it names one process."""
     try:
