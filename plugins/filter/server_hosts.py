@@ -39,8 +39,8 @@ EXAMPLES = r"""
 RETURN = r"""
 _value:
   description:
-    - The hosts by name, each with the keys C(name), C(instance_id), C(private_ip), C(public_ip), C(address), C(user) and
-      C(ssh), the connection variables.
+    - The hosts by name, each with the keys C(name), C(instance_id), C(private_ip), C(public_ip), C(address),
+      C(launch_time), C(user) and C(ssh), the connection variables.
   type: list
   elements: dict
 """

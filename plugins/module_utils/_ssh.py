@@ -49,6 +49,7 @@ def server_hosts(instances, private_key_file, which="auto"):
             "instance_id": instance["instance_id"],
             "private_ip": instance.get("private_ip_address") or "",
             "public_ip": instance.get("public_ip_address") or "",
+            "launch_time": instance.get("launch_time") or "",
             "user": tags.get("mlflow_aws_user") or "admin",
         }
         host["address"] = address(host, which)
