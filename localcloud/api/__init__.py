@@ -19,6 +19,7 @@ os.environ.setdefault("MOTO_S3_DEFAULT_MAX_KEYS", "1000")
 
 import logging  # noqa: E402
 import threading  # noqa: E402
+import time  # noqa: E402
 import uuid  # noqa: E402
 from collections.abc import Callable  # noqa: E402
 from pathlib import Path  # noqa: E402
@@ -35,6 +36,9 @@ from .server import Listener  # noqa: E402
 from .state import State  # noqa: E402
 
 log = logging.getLogger("localcloud.api")
+
+# A machine or a database is there in two or three seconds, unless its image has to be built first.
+PATIENCE_SECONDS = 10.0
 
 
 class Api:
@@ -128,6 +132,22 @@ class Api:
                 callback()
             except Exception:
                 log.exception("on_change callback")
+        if self._callbacks:
+            self._wait_for_parts()
+
+    def _wait_for_parts(self) -> None:
+        """Answer when the parts are there, where that takes seconds: the waiters of AWS's clients ask every 15 or 30."""
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while self._is_moving() and time.monotonic() < deadline:
+            time.sleep(0.1)
+
+    def _is_moving(self) -> bool:
+        desired = self.desired()
+        return (
+            any(i.state in ("pending", "stopping", "shutting-down") for i in desired.instances)
+            or any(d.status not in ("available", "stopped", "failed") for d in desired.databases)
+            or any(s.status == "creating" for s in desired.snapshots)
+        )
 
     # -- what the parts see ----------------------------------------------------------------------------------------
 
