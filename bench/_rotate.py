@@ -43,8 +43,7 @@ def main() -> None:
     from load import Load, figures
 
     with tempfile.TemporaryDirectory() as folder:
-        deployment = Deployment(folder, servers=arguments.servers, recycle=arguments.recycle, lease=60)
-        deployment.variables.pop("mlflow_aws_rotation_grace_seconds")
+        deployment = Deployment(folder, servers=arguments.servers, recycle=arguments.recycle, grace=10, lease=60)
         try:
             print("local cloud and site.yml …", flush=True)
             deployment.up()

@@ -4,39 +4,47 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import time
 
 from deployment import APP, LOGINS
 from load import figures
 
-MARGIN = 15
+# Seconds of load before the first rotation and after the last.
+MARGIN = 30
+# bench/run rotate does ten.
+ROTATIONS = 3
 
 
 def test_no_request_fails_while_passwords_are_rotated(deployment, load, record_property):
     before = deployment.content(APP)
     pids = deployment.main_pids()
-    # Not as much as the servers can bear: this machine has two cores, for Ansible as for them.
+    # Clients, both servers, PostgreSQL and the AWS API share this machine's two cores. The load leaves about half of them
+    # idle, so that what is measured is the servers' answers and not a queue; Ansible gets what is left (yields).
     with load(clients=16, pause=0.4) as clients:
+        # The first requests make the pools' connections.
+        time.sleep(2)
+        start = time.time()
         time.sleep(MARGIN)
-        begin = time.time()
-        deployment.must_rotate(yields=True)
-        middle = time.time()
-        deployment.must_rotate(yields=True)
-        end = time.time()
+        marks = [time.time()]
+        for _number in range(ROTATIONS):
+            deployment.must_rotate(yields=True)
+            marks.append(time.time())
         time.sleep(MARGIN)
-    quiet = figures(clients.between(begin - MARGIN, begin), MARGIN)
+    begin, end = marks[0], marks[-1]
+    quiet = figures(clients.between(start, begin), begin - start)
     during = figures(clients.between(begin, end), end - begin)
+    took = [round(after - before) for before, after in itertools.pairwise(marks)]
     record_property("quiet", quiet)
     record_property("during", during)
-    print(f"\nbefore: {quiet}\nduring: {during}, {middle - begin:.0f} s and {end - middle:.0f} s")
+    print(f"\nbefore: {quiet}\nduring: {during}, seconds: {took}")
     assert not clients.failed, clients.failed[:5]
-    assert during["requests"] > 100
+    assert quiet["requests"] > 500 and during["requests"] > 500
     assert during["p99_ms"] <= 2 * quiet["p99_ms"]
     assert deployment.main_pids() == pids, "the service was restarted"
     after = deployment.check_finished()
-    # Two rotations: the same role, another password.
-    assert after["username"] == before["username"] and after["password"] != before["password"]
+    assert (after["username"] == before["username"]) == (ROTATIONS % 2 == 0) and after["password"] != before["password"]
 
 
 def test_the_old_password_is_dead(deployment):
