@@ -20,47 +20,16 @@ description:
   - Works with an administrator that is no superuser, as the master user of Amazon RDS.
 author:
   - the mlops.mlflow_aws contributors
-requirements:
-  - psycopg2 2.8 or newer on the host that runs the module
+extends_documentation_fragment:
+  - mlops.mlflow_aws.postgresql
 options:
-  host:
-    description: The server's name. With O(sslmode=verify-full) it must be the name in the server's certificate.
-    type: str
-    required: true
-  port:
-    description: The server's port.
-    type: int
-    default: 5432
   admin_user:
     description: The administrator, who needs C(CREATEROLE), and on RDS is a member of C(rds_superuser).
-    type: str
-    required: true
-  admin_password:
-    description: The administrator's password.
     type: str
     required: true
   admin_next_password:
     description: Tried where O(admin_password) is refused, since the administrator's own password may be under rotation.
     type: str
-  admin_database:
-    description: The database that the administrator connects to.
-    type: str
-    default: postgres
-  sslmode:
-    description: How the connection is protected, in the words of libpq.
-    type: str
-    default: verify-full
-    choices: [disable, allow, prefer, require, verify-ca, verify-full]
-  ca_certificate:
-    description: The certificate of the CA that signed the server's, as PEM text.
-    type: str
-  ca_path:
-    description: A file on this host with that certificate, where O(ca_certificate) is not given.
-    type: path
-  connect_timeout:
-    description: Seconds to wait for a connection.
-    type: int
-    default: 10
   patience:
     description: For how many seconds a step is tried again while the server can't be reached.
     type: int
