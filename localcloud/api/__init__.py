@@ -52,16 +52,19 @@ class Api:
         https_port: int = 443,
         http_port: int = 80,
         metadata_port: int | None = None,
+        patience_seconds: float = PATIENCE_SECONDS,
     ):
         """
         Args:
             config: the cloud.
             address: where to listen; config.api_address unless a test says otherwise.
             https_port, http_port, metadata_port: ports; 0 takes a free one, see ``ports``.
+            patience_seconds: how long a call that starts or stops a machine or a database waits for it, at most.
         """
         self._config = config
         self._address = address or config.api_address
         self._wanted = (https_port, http_port, config.metadata_port if metadata_port is None else metadata_port)
+        self._patience_seconds = patience_seconds
         self._lock = threading.RLock()
         self._state = State(config.state_dir, self._lock)
         self._identities = Identities(config, self._state.tables)
@@ -137,7 +140,7 @@ class Api:
 
     def _wait_for_parts(self) -> None:
         """Answer when the parts are there, where that takes seconds: the waiters of AWS's clients ask every 15 or 30."""
-        deadline = time.monotonic() + PATIENCE_SECONDS
+        deadline = time.monotonic() + self._patience_seconds
         while self._is_moving() and time.monotonic() < deadline:
             time.sleep(0.1)
 
