@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import configparser
+import contextlib
 import json
 import os
 import re
@@ -16,6 +17,7 @@ from pathlib import Path
 
 import boto3
 import psycopg
+from elsewhere import elsewhere
 
 from localcloud.config import Config
 from localcloud.parts.databases import SUPERUSER
@@ -57,6 +59,7 @@ class Deployment:
             "mlflow_aws_rotation_lease_seconds": lease,
         }
         self.logs = 0
+        self.prefix = []
 
     # --- up and down ---
 
@@ -109,18 +112,23 @@ class Deployment:
 
     # --- playbooks ---
 
-    def start(self, playbook, *arguments, environ=None, yields=False, **variables):
+    @contextlib.contextmanager
+    def elsewhere(self):
         """
-        A playbook in a process group of its own.
+        Playbooks and the AWS API get only the processor time that nobody else wants: in life they are on other machines.
 
-        One that yields gets only the processor time that nobody else wants: in life the controller is another machine.
-        What the playbook does on the hosts is not held back.
+        What a playbook does on the hosts is not held back.
         """
+        with elsewhere(json.loads(self.config.pid_file.read_text())["pid"]) as self.prefix:
+            yield
+        self.prefix = []
+
+    def start(self, playbook, *arguments, environ=None, **variables):
+        """A playbook in a process group of its own."""
         # A file and no pipe: ssh's master connection holds a pipe open long after the playbook.
         self.logs += 1
         log = self.folder / f"{self.logs}.log"
-        command = ["chrt", "--idle", "0"] if yields else []
-        command += ["ansible-playbook", playbook, "-i", "inventory/local", *arguments]
+        command = [*self.prefix, "ansible-playbook", playbook, "-i", "inventory/local", *arguments]
         command += ["-e", json.dumps({**self.variables, **variables})]
         with log.open("w") as output:
             process = subprocess.Popen(

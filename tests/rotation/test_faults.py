@@ -78,7 +78,7 @@ def test_a_host_that_is_not_there_stops_the_run_before_anything(deployment, seco
 
 def test_a_service_that_is_down_stops_the_run_before_anything(deployment, second):
     before = deployment.labels(APP)
-    deployment.ssh(second, "systemctl stop mlflow.service")
+    deployment.ssh(second, "systemctl stop mlflow.socket mlflow.service")
     try:
         code, output = deployment.rotate()
     finally:

@@ -1,0 +1,122 @@
+# Copyright: (c) 2026, the mlops.mlflow_aws contributors
+# GNU General Public License v3.0 or later (see LICENSE)
+"""
+Run molecule scenarios, two at a time, each lane on a local cloud of its own. Called by bin/test.
+
+    python bin/_lanes.py LOG_DIR SCENARIO…
+
+A scenario waits for machines half of its time, so that two take two thirds of the time of one after the other. Prints how
+far each is, and of a failed one the end of its log; the exit code is the number of those that failed.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+# Names and slots that nothing else takes by default; the first is the one that a person's own runs take.
+CLOUDS = [
+    (os.environ.get("LOCALCLOUD_NAME", "test"), os.environ.get("LOCALCLOUD_SLOT", "1")),
+    ("test2", os.environ.get("LOCALCLOUD_SECOND_SLOT", "6")),
+]
+SHOWN_SECONDS = 20
+TASK = re.compile(r"^TASK \[(.*?)\]", re.MULTILINE)
+
+
+class Lanes:
+    def __init__(self, log_dir, scenarios):
+        self.log_dir = Path(log_dir)
+        self.waiting = list(scenarios)
+        self.lock = threading.Lock()
+        self.running = {}
+        self.children = []
+        self.failed = []
+
+    def say(self, text):
+        with self.lock:
+            print(text, flush=True)
+
+    def call(self, command, log, environ):
+        """Its exit code. It has a process group of its own, so that all of it can be stopped."""
+        with open(log, "ab") as output:
+            child = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, env=environ, start_new_session=True
+            )
+        self.children.append(child)
+        try:
+            return child.wait()
+        finally:
+            self.children.remove(child)
+
+    def lane(self, name, slot):
+        # In a log, no boxes as wide as a terminal.
+        environ = {**os.environ, "LOCALCLOUD_NAME": name, "LOCALCLOUD_SLOT": slot, "TERM": "dumb", "NO_COLOR": "1"}
+        cloud = [sys.executable, "-m", "localcloud"]
+        was_up = subprocess.run([*cloud, "status"], env=environ, capture_output=True).returncode == 0
+        cloud_log = self.log_dir / f"localcloud-{name}.log"
+        cloud_log.unlink(missing_ok=True)
+        try:
+            while True:
+                with self.lock:
+                    if not self.waiting:
+                        return
+                    scenario = self.waiting.pop(0)
+                self.scenario(scenario, cloud, cloud_log, environ)
+        finally:
+            if not was_up:
+                self.call([*cloud, "reset"], cloud_log, environ)
+
+    def scenario(self, scenario, cloud, cloud_log, environ):
+        log = self.log_dir / f"molecule-{scenario}.log"
+        log.unlink(missing_ok=True)
+        self.say(f"molecule {scenario} …")
+        begin = time.monotonic()
+        self.running[scenario] = begin
+        code = self.call([*cloud, "up"], cloud_log, environ)
+        if code:
+            log.write_bytes(cloud_log.read_bytes())
+        else:
+            code = self.call(["molecule", "test", "-s", scenario], log, environ)
+        del self.running[scenario]
+        seconds = time.monotonic() - begin
+        if code:
+            self.failed.append(scenario)
+            end = "\n    ".join(log.read_text(errors="replace").splitlines()[-80:])
+            self.say(f"molecule {scenario}: failed after {seconds:.0f} s (exit code {code}). The end of {log}:\n    {end}")
+        else:
+            self.say(f"molecule {scenario}: done in {seconds:.0f} s")
+
+    def show(self):
+        while True:
+            time.sleep(SHOWN_SECONDS)
+            for scenario, begin in list(self.running.items()):
+                log = self.log_dir / f"molecule-{scenario}.log"
+                found = TASK.findall(log.read_text(errors="replace")) if log.exists() else []
+                self.say(f"  {scenario}: {time.monotonic() - begin:4.0f} s  {found[-1] if found else ''}")
+
+    def stop(self, *_signal):
+        with self.lock:
+            self.waiting.clear()
+        for child in list(self.children):
+            os.killpg(child.pid, signal.SIGTERM)
+
+    def run(self):
+        signal.signal(signal.SIGTERM, self.stop)
+        signal.signal(signal.SIGINT, self.stop)
+        threading.Thread(target=self.show, daemon=True).start()
+        lanes = [threading.Thread(target=self.lane, args=cloud) for cloud in CLOUDS[: max(1, len(self.waiting))]]
+        for lane in lanes:
+            lane.start()
+        for lane in lanes:
+            lane.join()
+        return len(self.failed)
+
+
+if __name__ == "__main__":
+    sys.exit(Lanes(sys.argv[1], sys.argv[2:]).run())
