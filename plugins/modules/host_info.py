@@ -31,6 +31,11 @@ options:
   certificate:
     description: A file with an X.509 certificate in PEM, of which the names and the end are returned.
     type: path
+  disks:
+    description: Folders of which the free space is returned, in MiB.
+    type: list
+    elements: path
+    default: []
   units:
     description: Units of systemd, with their suffix.
     type: list
@@ -109,6 +114,19 @@ certificate:
   returned: always
   type: dict
   sample: {names: ["DNS:mlflow.example.com", "IP Address:172.31.0.5"], days: 824}
+processors:
+  description: Processors that a process of this host may use.
+  returned: always
+  type: int
+memory_mib:
+  description: The host's memory.
+  returned: always
+  type: int
+free_mib:
+  description: For each of O(disks) what is free there for everyone. The nearest folder above stands for a missing one.
+  returned: always
+  type: dict
+  sample: {/var/lib/mlflow/tmp: 71234}
 units:
   description: For each of O(units) whether it is C(active), and whether it is C(enabled).
   returned: always
@@ -214,6 +232,17 @@ class Host:
         }
 
     @staticmethod
+    def memory_mib():
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2**20
+
+    @staticmethod
+    def free_mib(path):
+        while not os.path.isdir(path):
+            path = os.path.dirname(path)
+        about = os.statvfs(path)
+        return about.f_bavail * about.f_frsize // 2**20
+
+    @staticmethod
     def newer(than, paths):
         try:
             moment = os.stat(than).st_mtime_ns
@@ -239,6 +268,7 @@ def main():
             "packages": {"type": "dict", "default": {}},
             "files": {"type": "list", "elements": "path", "default": []},
             "certificate": {"type": "path"},
+            "disks": {"type": "list", "elements": "path", "default": []},
             "units": {"type": "list", "elements": "str", "default": []},
             "newer": {
                 "type": "list",
@@ -271,6 +301,9 @@ def main():
         missing_packages=host.missing_packages(distribution, wanted["packages"]),
         files={path: found for path, found in ((path, host.file(path)) for path in wanted["files"]) if found},
         certificate=host.certificate(wanted["certificate"]),
+        processors=len(os.sched_getaffinity(0)),
+        memory_mib=host.memory_mib(),
+        free_mib={path: host.free_mib(path) for path in wanted["disks"]},
         units={name: host.unit(name) for name in wanted["units"]},
         newer={item["name"]: host.newer(item["than"], item["paths"]) for item in wanted["newer"]},
     )

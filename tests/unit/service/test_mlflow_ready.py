@@ -1,0 +1,102 @@
+# Copyright: (c) 2026, the mlops.mlflow_aws contributors
+# GNU General Public License v3.0 or later (see LICENSE)
+"""The readiness check of the service, as an ASGI server would call it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "roles" / "mlflow_server" / "files" / "service"))
+
+import mlflow_ready  # noqa: E402
+
+
+async def below(scope, receive, send):
+    await send({"type": "http.response.start", "status": 418, "headers": []})
+    await send({"type": "http.response.body", "body": b"MLflow"})
+
+
+async def ask(application, path="/ready", method="GET", details=False):
+    messages = []
+
+    async def send(message):
+        messages.append(message)
+
+    headers = [(b"x-ready-details", b"yes")] if details else []
+    await application({"type": "http", "path": path, "method": method, "headers": headers}, None, send)
+    return messages[0]["status"], messages[1]["body"]
+
+
+def fail():
+    raise ConnectionError("no route to db.example.com")
+
+
+def test_what_is_not_asked_here_is_mlflows():
+    application = mlflow_ready.Readiness(below, {"database": fail})
+    assert asyncio.run(ask(application, "/health")) == (418, b"MLflow")
+    assert asyncio.run(ask(application, "/ready/more")) == (418, b"MLflow")
+
+
+def test_ready():
+    application = mlflow_ready.Readiness(below, {"database": lambda: None, "artifacts": lambda: None})
+    status, body = asyncio.run(ask(application))
+    assert status == 200 and json.loads(body) == {"ready": True, "checks": {"database": "ok", "artifacts": "ok"}}
+    assert asyncio.run(ask(application, method="HEAD")) == (200, b"")
+
+
+@pytest.mark.parametrize("details", [False, True])
+def test_reasons_are_not_for_strangers(details):
+    application = mlflow_ready.Readiness(below, {"database": fail, "artifacts": lambda: None})
+    status, body = asyncio.run(ask(application, details=details))
+    assert status == 503
+    assert json.loads(body)["checks"]["artifacts"] == "ok"
+    assert (b"db.example.com" in body) == details
+
+
+def test_a_check_that_hangs_is_answered_in_time(monkeypatch):
+    monkeypatch.setattr(mlflow_ready, "CHECK_SECONDS", 0.1)
+    application = mlflow_ready.Readiness(below, {"database": lambda: time.sleep(0.5)})
+
+    async def measured():
+        begin = time.monotonic()
+        status, _body = await ask(application)
+        return status, time.monotonic() - begin
+
+    status, seconds = asyncio.run(measured())
+    assert status == 503 and seconds < 0.4
+
+
+def test_asking_often_costs_one_check(monkeypatch):
+    calls = []
+    application = mlflow_ready.Readiness(below, {"database": lambda: calls.append(1)})
+
+    async def many():
+        answers = await asyncio.gather(*(ask(application) for _ in range(50)))
+        monkeypatch.setattr(application, "_until", 0.0)
+        return answers + [await ask(application)]
+
+    assert {status for status, _body in asyncio.run(many())} == {200}
+    assert len(calls) == 2
+
+
+def test_it_recovers(monkeypatch):
+    answers = [ConnectionError("down"), None]
+
+    def check():
+        answer = answers.pop(0)
+        if answer:
+            raise answer
+
+    application = mlflow_ready.Readiness(below, {"database": check})
+    monkeypatch.setattr(mlflow_ready, "KEPT_SECONDS", 0.0)
+
+    async def twice():
+        return [(await ask(application))[0] for _ in range(2)]
+
+    assert asyncio.run(twice()) == [503, 200]
