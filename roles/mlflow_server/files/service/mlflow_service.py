@@ -3,21 +3,35 @@
 """The application that uvicorn runs: MLflow's own, started without its parent process.
 
 `mlflow server` reads its options, passes them to the workers in the internal variables set below
-and then stays in memory for nothing, hides uvicorn's exit code and keeps the Flask secret key in
-its environment. Here each worker does that first step for itself:
+and then stays in memory for nothing, hides uvicorn's exit code, keeps the Flask secret key in its
+environment and can't be given a socket by systemd. Here each worker does that first step for itself:
 
-    python -m uvicorn --factory mlflow_service:create_app --uds SOCKET --workers N
+    python -m uvicorn --factory mlflow_service:create_app --fd 3 --workers N
+
+Beside MLflow's application there is what a service needs: /ready (mlflow_ready.py), pools that fit the
+database, and an end that loses no request.
 
 The internal variables belong to MLflow and may change with any version, so the versions that this
 file was tested with are named, and any other one is reported in the journal.
 """
 
+import asyncio
 import logging
 import os
 import socket
+import time
 from pathlib import Path
 
+from mlflow_ready import Readiness
+
 TESTED_VERSIONS = ("3.17.2",)
+# The share of the database's connections that the workers of all hosts may take together. Monitoring, backups and people
+# need some as well.
+CONNECTIONS_SHARE = 0.8
+# Pools of a worker: tracking, registry, authentication.
+POOLS = 3
+# At most what SQLAlchemy takes by itself.
+POOL_LEAST, POOL_MOST = 4, 15
 
 _logger = logging.getLogger("uvicorn.error")
 
@@ -28,14 +42,42 @@ def _set_internal_variables():
     os.environ.update(
         _MLFLOW_SERVER_FILE_STORE=store,
         _MLFLOW_SERVER_REGISTRY_STORE=store,
-        _MLFLOW_SERVER_SERVE_ARTIFACTS="true",
-        _MLFLOW_SERVER_ARTIFACT_ROOT="mlflow-artifacts:/",
-        _MLFLOW_SERVER_ARTIFACT_DESTINATION=os.environ["MLFLOW_ARTIFACTS_DESTINATION"],
         _MLFLOW_SGI_NAME="uvicorn",
         _MLFLOW_IN_JOB_EXECUTOR="false",
         # The role makes the administrator before the first start, so that no worker needs a password.
         _MLFLOW_AUTH_ADMIN_BOOTSTRAPPED="true",
     )
+    artifacts = os.environ["MLFLOW_ARTIFACTS_DESTINATION"]
+    if os.environ["MLFLOW_SERVE_ARTIFACTS"] == "true":
+        os.environ.update(
+            _MLFLOW_SERVER_SERVE_ARTIFACTS="true",
+            _MLFLOW_SERVER_ARTIFACT_ROOT="mlflow-artifacts:/",
+            _MLFLOW_SERVER_ARTIFACT_DESTINATION=artifacts,
+        )
+    else:
+        os.environ["_MLFLOW_SERVER_ARTIFACT_ROOT"] = artifacts
+
+
+def _fit_pools():
+    """Size the pools so that all workers of all hosts together leave the database some connections.
+
+    The inventory's own figures come first: then MLFLOW_SQLALCHEMYSTORE_POOL_SIZE is set.
+    """
+    if os.environ.get("MLFLOW_SQLALCHEMYSTORE_POOL_SIZE"):
+        return
+    import psycopg
+
+    with psycopg.connect("service=mlflow") as connection:
+        maximum = int(connection.execute("SHOW max_connections").fetchone()[0])
+        reserved = int(connection.execute("SHOW superuser_reserved_connections").fetchone()[0])
+    maximum = int(os.environ["MLFLOW_SERVER_DATABASE_CONNECTIONS"]) or maximum - reserved
+    workers = int(os.environ["MLFLOW_SERVER_WORKERS_OF_ALL_HOSTS"])
+    each = int(CONNECTIONS_SHARE * maximum / (workers * POOLS))
+    each = min(max(each, POOL_LEAST), POOL_MOST)
+    # What a pool opens beyond its size it closes again, so that idle connections are few.
+    overflow = each // 2
+    os.environ["MLFLOW_SQLALCHEMYSTORE_POOL_SIZE"] = str(each - overflow)
+    os.environ["MLFLOW_SQLALCHEMYSTORE_MAX_OVERFLOW"] = str(overflow)
 
 
 def _application():
@@ -93,9 +135,71 @@ def _tell_systemd(message):
         connection.sendall(message.encode())
 
 
+class Admission:
+    """Lets no more requests at a time into a worker than its pools can serve; the others wait for their turn.
+
+    Many of MLflow's requests take a second connection while they hold a first one. As many requests as a pool has
+    connections can then hold all of them and wait for one another, until they fail after 30 seconds. With one less in, one of
+    them always goes on. Artifacts are let in, since they take long and need the database for a moment only.
+    """
+
+    FREE = ("/api/2.0/mlflow-artifacts/", "/ajax-api/2.0/mlflow-artifacts/", "/get-artifact", "/static-files/", "/health")
+
+    def __init__(self, app, connections):
+        self._app = app
+        self._limit = max(connections - 1, 1)
+        self._turns = None
+
+    async def __call__(self, scope, receive, send):
+        if scope["type"] != "http" or scope["path"].startswith(self.FREE):
+            await self._app(scope, receive, send)
+            return
+        # Made here, since it belongs to the loop that runs.
+        self._turns = self._turns or asyncio.Semaphore(self._limit)
+        async with self._turns:
+            await self._app(scope, receive, send)
+
+
+class Draining:
+    """Ends a worker without losing a request.
+
+    uvicorn closes the idle connections at once when it is told to stop, and what nginx is just sending on one of them
+    is lost: nginx does not send a POST twice. Here the worker stops to accept (systemd holds the socket, so whoever
+    connects is served by another worker, or waits for it), answers what comes on the connections that are open with
+    `Connection: close`, and leaves it to nginx to close those that are idle, which it does after keepalive_timeout.
+    """
+
+    def __init__(self):
+        from uvicorn.server import Server
+
+        self._seconds = float(os.environ.get("MLFLOW_SERVER_DRAIN_SECONDS", "300"))
+        original = Server.shutdown
+
+        async def shutdown(server, sockets=None):
+            await self._drain(server)
+            await original(server, sockets=sockets)
+
+        Server.shutdown = shutdown
+
+    async def _drain(self, server):
+        for listener in server.servers:
+            listener.close()
+        state = server.server_state
+        # Nobody sets them anew any more; uvicorn does while it serves.
+        state.default_headers = [*state.default_headers, (b"connection", b"close")]
+        # What was accepted in this instant is not among the connections yet.
+        await asyncio.sleep(0.2)
+        deadline = time.monotonic() + self._seconds
+        while (state.connections or state.tasks) and not server.force_exit and time.monotonic() < deadline:
+            await asyncio.sleep(0.05)
+        if state.connections:
+            _logger.warning("%d connections were still open after %.0f s", len(state.connections), self._seconds)
+
+
 def create_app():
     """Make the application for one worker; the first worker that gets here makes the unit ready."""
     _set_internal_variables()
+    _fit_pools()
     app = _application()
     _keep_artifacts_proxied()
 
@@ -104,5 +208,7 @@ def create_app():
     if VERSION not in TESTED_VERSIONS:
         _logger.warning("MLflow %s: this service was tested with %s", VERSION, ", ".join(TESTED_VERSIONS))
     _open_stores()
+    Draining()
     _tell_systemd(f"READY=1\nSTATUS=MLflow {VERSION} serves")
-    return app
+    connections = sum(int(os.environ[f"MLFLOW_SQLALCHEMYSTORE_{name}"]) for name in ("POOL_SIZE", "MAX_OVERFLOW"))
+    return Readiness(Admission(app, connections))

@@ -5,15 +5,17 @@
     mlflow_setup.py prepare           write down what this installation expects (once per venv)
     mlflow_setup.py apply [--check]   migrate the database and make the administrator where needed
 
-`apply` reads {"username": ..., "password": ...} from its standard input ({} without
+`apply` reads {"username": ..., "password": ..., "wants_key": ...} from its standard input ({} without
 authentication), so that no password is in an argument or in the environment. It prints one JSON
-object: changed, actions, max_connections and tls. When nothing is to be done it does not import
-MLflow, which takes seconds.
+object: changed, actions, max_connections and tls; the key that all hosts share, if it is wanted; and
+the file with the administrator's password, if it made one because none was given. When nothing is to
+be done it does not import MLflow, which takes seconds.
 """
 
 import argparse
 import json
 import os
+import secrets
 import sys
 from pathlib import Path
 
@@ -22,6 +24,10 @@ EXPECTED = Path(sys.prefix) / "mlflow-server.json"
 # Any number, as long as all hosts use the same: one host migrates, the others wait for it.
 LOCK = 0x6D6C666C6F77
 LOCK_TIMEOUT = "15min"
+# What the hosts of a deployment share and nobody gave them. MLflow's own tables have no place for it.
+SHARED = "mlflow_server_shared"
+PASSWORD_FILE = Path(os.environ.get("HOME", "."), "admin-password")
+KEY = "flask_secret_key"
 
 
 def prepare():
@@ -43,6 +49,31 @@ def prepare():
     link = Path(sys.prefix) / "ui"
     link.unlink(missing_ok=True)
     link.symlink_to(Path(mlflow.__file__).parent / "server" / "js" / "build")
+
+
+def _shared_key(connection):
+    """The key that signs sessions, or nothing where none was made yet."""
+    if connection.execute("SELECT to_regclass(%s)", (SHARED,)).fetchone()[0] is None:
+        return ""
+    row = connection.execute(f"SELECT value FROM {SHARED} WHERE name = %s", (KEY,)).fetchone()
+    return row[0] if row else ""
+
+
+def _make_shared_key(connection):
+    connection.execute(f"CREATE TABLE IF NOT EXISTS {SHARED} (name text PRIMARY KEY, value text NOT NULL)")
+    insert = f"INSERT INTO {SHARED} VALUES (%s, %s) ON CONFLICT DO NOTHING"
+    connection.execute(insert, (KEY, secrets.token_urlsafe(32)))
+    return _shared_key(connection)
+
+
+def _make_password():
+    """A password for the administrator. It is on the disk before there is anything that it opens."""
+    password = secrets.token_urlsafe(18)
+    with open(os.open(PASSWORD_FILE, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="ascii") as file:
+        file.write(f"{password}\n")
+        file.flush()
+        os.fsync(file.fileno())
+    return password
 
 
 def _look(connection, expected, username):
@@ -86,25 +117,39 @@ def apply(check):
     import psycopg
 
     admin = json.load(sys.stdin)
-    username = admin.get("username")
+    username, password = admin.get("username"), admin.get("password")
     expected = json.loads(EXPECTED.read_text(encoding="utf-8"))
 
     try:
         connection = psycopg.connect("service=mlflow connect_timeout=10", autocommit=True)
     except psycopg.OperationalError as error:
         raise SystemExit(f"The database does not let MLflow in: {str(error).strip()}") from None
+    made = {}
     with connection:
         maximum = int(connection.execute("SHOW max_connections").fetchone()[0])
         tls = connection.execute("SELECT version FROM pg_stat_ssl WHERE pid = pg_backend_pid() AND ssl").fetchone()
-        actions = _look(connection, expected, username)
+        key = _shared_key(connection) if admin.get("wants_key") else None
+
+        def look():
+            actions = _look(connection, expected, username)
+            if key == "":
+                actions.append("make the key that signs sessions")
+            return actions
+
+        actions = look()
         if actions and not check:
             connection.execute(f"SET lock_timeout = '{LOCK_TIMEOUT}'")
             connection.execute("SELECT pg_advisory_lock(%s)", (LOCK,))
             # Another host may have done it while this one waited.
-            actions = _look(connection, expected, username)
-            if actions:
+            key = key and _shared_key(connection)
+            actions = look()
+            if _look(connection, expected, username):
+                create = any(action.startswith("create the administrator") for action in actions)
+                if create and not password:
+                    password = _make_password()
+                    made["password_file"] = str(PASSWORD_FILE)
                 try:
-                    _migrate(username, admin.get("password"))
+                    _migrate(username, password)
                 except Exception as error:
                     if "Can't locate revision" in str(error):
                         raise SystemExit(
@@ -113,7 +158,11 @@ def apply(check):
                             "install the newer version, or restore the database."
                         ) from None
                     raise SystemExit(f"Could not {' and '.join(actions)}: {error}") from None
-    return {"changed": bool(actions), "actions": actions, "max_connections": maximum, "tls": tls and tls[0]}
+            if key == "":
+                key = _make_shared_key(connection)
+    if key:
+        made["key"] = key
+    return {"changed": bool(actions), "actions": actions, "max_connections": maximum, "tls": tls and tls[0], **made}
 
 
 def main():

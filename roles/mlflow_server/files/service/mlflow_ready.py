@@ -1,0 +1,117 @@
+# Copyright: (c) 2026, the mlops.mlflow_aws contributors
+# GNU General Public License v3.0 or later (see LICENSE)
+"""Whether this server can do its work now: its database lets it in, and its artifact store answers.
+
+MLflow's own /health is a constant. GET /ready answers 200 where both are well and 503 where one is not, with
+{"ready": ..., "checks": {"database": ..., "artifacts": ...}}. It needs no login and tells strangers no more than ok or
+failed; why something failed is told to who asks on the socket itself (X-Ready-Details, which nginx takes away), and to
+the journal when it changes. An answer is kept for some seconds, so that asking often costs nothing.
+"""
+
+import asyncio
+import functools
+import json
+import logging
+import os
+import time
+from urllib.parse import urlsplit
+
+PATH = "/ready"
+KEPT_SECONDS = 3.0
+# Below the patience of a load balancer, which is 5 s at AWS.
+CHECK_SECONDS = 4.0
+
+_logger = logging.getLogger("uvicorn.error")
+
+
+def check_database():
+    """Log in anew, as the pools do when they need a connection, and read what every MLflow database has."""
+    import psycopg
+
+    with psycopg.connect("service=mlflow connect_timeout=3") as connection:
+        connection.execute("SELECT 1 FROM alembic_version")
+
+
+@functools.cache
+def _s3():
+    # Making one takes a tenth of a second; it renews the role's credentials by itself.
+    import boto3
+    from botocore.config import Config
+
+    return boto3.session.Session().client(
+        "s3",
+        endpoint_url=os.environ.get("MLFLOW_S3_ENDPOINT_URL"),
+        config=Config(connect_timeout=2, read_timeout=3, retries={"total_max_attempts": 1}),
+    )
+
+
+def check_artifacts():
+    """List one object where the artifacts are: that needs the store, the credentials and the bucket."""
+    root = urlsplit(os.environ["MLFLOW_ARTIFACTS_DESTINATION"])
+    _s3().list_objects_v2(Bucket=root.netloc, Prefix=root.path.lstrip("/"), MaxKeys=1)
+
+
+CHECKS = {"database": check_database, "artifacts": check_artifacts}
+
+
+class Readiness:
+    """An ASGI application that answers PATH itself and leaves the rest to another one."""
+
+    def __init__(self, app, checks=None):
+        self._app = app
+        self._checks = checks or CHECKS
+        self._lock = None
+        self._found = {}
+        self._until = 0.0
+
+    async def __call__(self, scope, receive, send):
+        if scope["type"] != "http" or scope["path"] != PATH:
+            await self._app(scope, receive, send)
+            return
+        found = await self._look()
+        ready = not any(found.values())
+        details = any(name == b"x-ready-details" and value for name, value in scope["headers"])
+        body = json.dumps(
+            {
+                "ready": ready,
+                "checks": {name: (why if details and why else "failed" if why else "ok") for name, why in found.items()},
+            }
+        ).encode()
+        headers = [
+            (b"content-type", b"application/json"),
+            (b"content-length", str(len(body)).encode()),
+            (b"cache-control", b"no-store"),
+        ]
+        await send({"type": "http.response.start", "status": 200 if ready else 503, "headers": headers})
+        await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body})
+
+    async def _look(self):
+        # Made here, since a lock belongs to the loop that runs.
+        self._lock = self._lock or asyncio.Lock()
+        async with self._lock:
+            if time.monotonic() >= self._until:
+                names = list(self._checks)
+                problems = await asyncio.gather(*(self._ask(name) for name in names))
+                found = dict(zip(names, problems, strict=True))
+                self._tell(found)
+                self._found = found
+                self._until = time.monotonic() + KEPT_SECONDS
+            return self._found
+
+    async def _ask(self, name):
+        """Nothing, or what is wrong."""
+        try:
+            await asyncio.wait_for(asyncio.to_thread(self._checks[name]), CHECK_SECONDS)
+        except TimeoutError:
+            return f"no answer in {CHECK_SECONDS:.0f} s"
+        except Exception as error:
+            return f"{type(error).__name__}: {str(error).strip() or 'failed'}"
+        return ""
+
+    def _tell(self, found):
+        for name, why in found.items():
+            before = self._found.get(name, "")
+            if why and not before:
+                _logger.error("not ready: %s: %s", name, why)
+            elif before and not why:
+                _logger.info("ready again: %s", name)
