@@ -115,6 +115,24 @@ def _keep_artifacts_proxied():
     server_info_api.build_server_info_payload = proxied
 
 
+def _answer_what_went_wrong():
+    """Answer with MLflow's own status where a check before or after a call fails, which Flask makes a 500 of.
+
+    While the database is away that is 503, which clients try again.
+    """
+    from flask import Response
+    from mlflow.exceptions import MlflowException
+    from mlflow.server import app
+
+    def answer(error):
+        cause = getattr(error, "original_exception", None)
+        if not isinstance(cause, MlflowException):
+            return error
+        return Response(cause.serialize_as_json(), cause.get_http_status_code(), mimetype="application/json")
+
+    app.register_error_handler(500, answer)
+
+
 def _open_stores():
     """Open the stores now: a worker that can't reach its database must not be called ready."""
     from mlflow.server.handlers import _get_model_registry_store, _get_tracking_store
@@ -202,6 +220,7 @@ def create_app():
     _fit_pools()
     app = _application()
     _keep_artifacts_proxied()
+    _answer_what_went_wrong()
 
     from mlflow.version import VERSION
 
