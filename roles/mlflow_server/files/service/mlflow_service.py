@@ -116,16 +116,21 @@ def _keep_artifacts_proxied():
 
 
 def _answer_what_went_wrong():
-    """Answer with MLflow's own status where a check before or after a call fails, which Flask makes a 500 of.
+    """Answer 503, which clients try again, where the database went away in the middle of a call.
 
-    While the database is away that is 503, which clients try again.
+    Flask makes a 500 of it where a check before or after the call fails, and where a transaction can't even be taken
+    back on a connection that has ended.
     """
     from flask import Response
     from mlflow.exceptions import MlflowException
+    from mlflow.protos.databricks_pb2 import TEMPORARILY_UNAVAILABLE
     from mlflow.server import app
+    from sqlalchemy.exc import OperationalError
 
     def answer(error):
         cause = getattr(error, "original_exception", None)
+        if isinstance(cause, OperationalError):
+            cause = MlflowException("The database does not answer.", TEMPORARILY_UNAVAILABLE)
         if not isinstance(cause, MlflowException):
             return error
         return Response(cause.serialize_as_json(), cause.get_http_status_code(), mimetype="application/json")
