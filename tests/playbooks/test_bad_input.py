@@ -67,6 +67,10 @@ CASES = {
         {"mlflow_server_workers": 64, "mlflow_aws_database_class": "db.t4g.micro"},
         "and the database takes 112",
     ),
+    "a retention that is no duration": (
+        {"mlflow_server_gc_retention": "30 days"},
+        "mlflow_server_gc_retention is '30 days'; it must be a duration such as 30d",
+    ),
     "a large pool": ({"mlflow_server_pool_size": 100}, "mlflow_server_pool_size 100"),
 }
 

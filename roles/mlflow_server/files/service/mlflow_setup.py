@@ -5,11 +5,14 @@
     mlflow_setup.py prepare           write down what this installation expects (once per venv)
     mlflow_setup.py apply [--check]   migrate the database and make the administrator where needed
 
-`apply` reads {"username": ..., "password": ..., "wants_key": ...} from its standard input ({} without
-authentication), so that no password is in an argument or in the environment. It prints one JSON
-object: changed, actions, max_connections and tls; the key that all hosts share, if it is wanted; and
-the file with the administrator's password, if it made one because none was given. When nothing is to
-be done it does not import MLflow, which takes seconds.
+`apply` reads {"username": ..., "password": ..., "wants_key": ..., "artifacts": {"root": ..., "endpoint": ...}} from its
+standard input (only the last without authentication), so that no password is in an argument or in the environment. It
+prints one JSON object: changed, actions, max_connections and tls; the key that all hosts share, if it is wanted; and the
+file with the administrator's password, if it made one because none was given. When nothing is to be done it does not
+import MLflow, which takes seconds.
+
+It also notes in a table of its own which artifact store the database is used with, and since when: mlflow_gc.py removes
+only what was made since. In a tag of MLflow's, any user who may edit that experiment could change it.
 """
 
 import argparse
@@ -26,6 +29,7 @@ LOCK = 0x6D6C666C6F77
 LOCK_TIMEOUT = "15min"
 # What the hosts of a deployment share and nobody gave them. MLflow's own tables have no place for it.
 SHARED = "mlflow_server_shared"
+ARTIFACT_STORES = "mlflow_aws_artifact_stores"
 PASSWORD_FILE = Path(os.environ.get("HOME", "."), "admin-password")
 KEY = "flask_secret_key"
 
@@ -76,8 +80,30 @@ def _make_password():
     return password
 
 
-def _look(connection, expected, username):
-    """Return what is to be done, and the session's facts."""
+def _noted(connection):
+    """Return the artifact store that was noted last."""
+    if connection.execute("SELECT to_regclass(%s)", (ARTIFACT_STORES,)).fetchone()[0] is None:
+        return None
+    return connection.execute(f"SELECT root, endpoint FROM {ARTIFACT_STORES} ORDER BY since DESC LIMIT 1").fetchone()
+
+
+def _note(connection, artifacts):
+    """Note the artifact store, as the one of always where nothing was made yet."""
+    with connection.transaction():
+        connection.execute(
+            f"CREATE TABLE IF NOT EXISTS {ARTIFACT_STORES} "
+            "(since timestamptz PRIMARY KEY, root text NOT NULL, endpoint text NOT NULL)"
+        )
+        connection.execute(
+            f"INSERT INTO {ARTIFACT_STORES} SELECT CASE WHEN EXISTS (SELECT 1 FROM runs) "
+            "OR EXISTS (SELECT 1 FROM logged_models) OR EXISTS (SELECT 1 FROM trace_info) "
+            f"OR EXISTS (SELECT 1 FROM {ARTIFACT_STORES}) THEN clock_timestamp() ELSE to_timestamp(-1) END, %s, %s",
+            (artifacts["root"], artifacts["endpoint"]),
+        )
+
+
+def _schema_actions(connection, expected, username):
+    """Return what is to be done with MLflow's own tables."""
 
     def revision(table):
         if connection.execute("SELECT to_regclass(%s)", (table,)).fetchone()[0] is None:
@@ -113,11 +139,47 @@ def _migrate(username, password):
         auth.create_admin_user(username, password)
 
 
+class Work:
+    """What is to be done in the database, by what it holds now."""
+
+    def __init__(self, connection, expected, wanted):
+        self._connection = connection
+        self._wanted = wanted
+        self._artifacts = wanted.get("artifacts")
+        self.schema = _schema_actions(connection, expected, wanted.get("username"))
+        self.key = _shared_key(connection) if wanted.get("wants_key") else None
+        self.notes = bool(
+            self._artifacts and _noted(connection) != (self._artifacts["root"], self._artifacts["endpoint"])
+        )
+
+    @property
+    def actions(self):
+        return [
+            *self.schema,
+            *(["make the key that signs sessions"] if self.key == "" else []),
+            *([f"note the artifact store {self._artifacts['root']}"] if self.notes else []),
+        ]
+
+    def do(self):
+        """Return the file with the administrator's password, if one was made."""
+        made = {}
+        if self.schema:
+            password = self._wanted.get("password")
+            if not password and any(action.startswith("create the administrator") for action in self.schema):
+                password = _make_password()
+                made["password_file"] = str(PASSWORD_FILE)
+            _migrate(self._wanted.get("username"), password)
+        if self.key == "":
+            self.key = _make_shared_key(self._connection)
+        if self.notes:
+            _note(self._connection, self._artifacts)
+        return made
+
+
 def apply(check):
     import psycopg
 
-    admin = json.load(sys.stdin)
-    username, password = admin.get("username"), admin.get("password")
+    wanted = json.load(sys.stdin)
     expected = json.loads(EXPECTED.read_text(encoding="utf-8"))
 
     try:
@@ -128,40 +190,26 @@ def apply(check):
     with connection:
         maximum = int(connection.execute("SHOW max_connections").fetchone()[0])
         tls = connection.execute("SELECT version FROM pg_stat_ssl WHERE pid = pg_backend_pid() AND ssl").fetchone()
-        key = _shared_key(connection) if admin.get("wants_key") else None
-
-        def look():
-            actions = _look(connection, expected, username)
-            if key == "":
-                actions.append("make the key that signs sessions")
-            return actions
-
-        actions = look()
+        work = Work(connection, expected, wanted)
+        actions = work.actions
         if actions and not check:
             connection.execute(f"SET lock_timeout = '{LOCK_TIMEOUT}'")
             connection.execute("SELECT pg_advisory_lock(%s)", (LOCK,))
             # Another host may have done it while this one waited.
-            key = key and _shared_key(connection)
-            actions = look()
-            if _look(connection, expected, username):
-                create = any(action.startswith("create the administrator") for action in actions)
-                if create and not password:
-                    password = _make_password()
-                    made["password_file"] = str(PASSWORD_FILE)
-                try:
-                    _migrate(username, password)
-                except Exception as error:
-                    if "Can't locate revision" in str(error):
-                        raise SystemExit(
-                            "The database was migrated by a newer MLflow than this "
-                            f"{expected['version']}, and there is no way back but a backup: "
-                            "install the newer version, or restore the database."
-                        ) from None
-                    raise SystemExit(f"Could not {' and '.join(actions)}: {error}") from None
-            if key == "":
-                key = _make_shared_key(connection)
-    if key:
-        made["key"] = key
+            work = Work(connection, expected, wanted)
+            actions = work.actions
+            try:
+                made = work.do()
+            except Exception as error:
+                if "Can't locate revision" in str(error):
+                    raise SystemExit(
+                        "The database was migrated by a newer MLflow than this "
+                        f"{expected['version']}, and there is no way back but a backup: "
+                        "install the newer version, or restore the database."
+                    ) from None
+                raise SystemExit(f"Could not {' and '.join(actions)}: {error}") from None
+    if work.key:
+        made["key"] = work.key
     return {"changed": bool(actions), "actions": actions, "max_connections": maximum, "tls": tls and tls[0], **made}
 
 
