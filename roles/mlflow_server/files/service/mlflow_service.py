@@ -8,7 +8,8 @@ environment and can't be given a socket by systemd. Here each worker does that f
 
     python -m uvicorn --factory mlflow_service:create_app --fd 3 --workers N
 
-Beside MLflow's application there is what a service needs: /ready (mlflow_ready.py), pools that fit the
+Beside MLflow's application there is what a service needs: /ready (mlflow_ready.py), /metrics where it is wanted
+(mlflow_metrics.py), pools that fit the
 database, and an end that loses no request.
 
 The internal variables belong to MLflow and may change with any version, so the versions that this
@@ -22,6 +23,7 @@ import socket
 import time
 from pathlib import Path
 
+import mlflow_metrics
 from mlflow_ready import Readiness
 
 TESTED_VERSIONS = ("3.17.2",)
@@ -221,6 +223,9 @@ class Draining:
 
 def create_app():
     """Make the application for one worker; the first worker that gets here makes the unit ready."""
+    measured = os.environ.get("MLFLOW_SERVER_METRICS") == "true"
+    if measured:
+        mlflow_metrics.prepare()
     _set_internal_variables()
     _fit_pools()
     app = _application()
@@ -235,4 +240,5 @@ def create_app():
     Draining()
     _tell_systemd(f"READY=1\nSTATUS=MLflow {VERSION} serves")
     connections = sum(int(os.environ[f"MLFLOW_SQLALCHEMYSTORE_{name}"]) for name in ("POOL_SIZE", "MAX_OVERFLOW"))
-    return Readiness(Admission(app, connections))
+    app = Readiness(Admission(app, connections))
+    return mlflow_metrics.measure(app, VERSION) if measured else app
