@@ -71,6 +71,22 @@ CASES = {
         {"mlflow_server_gc_retention": "30 days"},
         "mlflow_server_gc_retention is '30 days'; it must be a duration such as 30d",
     ),
+    "metrics for a network that isn't one": (
+        {"mlflow_server_metrics_allowed_cidrs": ["monitoring"]},
+        "mlflow_server_metrics_allowed_cidrs: 'monitoring' is not a network in CIDR notation",
+    ),
+    "metrics for one text": (
+        {"mlflow_server_metrics_allowed_cidrs": "192.0.2.0/24"},
+        "mlflow_server_metrics_allowed_cidrs is '192.0.2.0/24'; it must be a list of networks",
+    ),
+    "ACME for an address": (
+        {"mlflow_server_tls": "acme", "mlflow_aws_public_name": "192.0.2.7"},
+        "mlflow_server_tls is 'acme' and mlflow_server_public_name is '192.0.2.7'; it must be the name",
+    ),
+    "an ACME directory without TLS": (
+        {"mlflow_server_acme_directory_url": "http://ca.example.com/dir"},
+        "mlflow_server_acme_directory_url is 'http://ca.example.com/dir'; it must be the address",
+    ),
     "a large pool": ({"mlflow_server_pool_size": 100}, "mlflow_server_pool_size 100"),
 }
 
