@@ -76,7 +76,7 @@ CASES = [
     ("flask_secret_key", {"flask_secret_key": SECRET}, "it must be a random string of 16 characters or more"),
     ("auth_default_permission", {"auth_default_permission": "WRITE"}, "is 'WRITE'; it must be READ, USE, EDIT, MANAGE"),
     ("auth_cache_ttl", {"auth_cache_ttl": -1}, "is '-1'; it must be a number of seconds"),
-    ("tls", {"tls": "yes"}, "it must be self_signed, provided or none"),
+    ("tls", {"tls": "yes"}, "it must be self_signed, provided, acme or none"),
     ("tls_certificate_file", {"tls": "provided", "tls_key_file": "FILES/a.key"}, "it must be a file on the controller"),
     ("tls_key_file", {"tls": "provided", "tls_certificate_file": "FILES/a.crt"}, "be a file on the controller"),
     (
@@ -99,6 +99,9 @@ CASES = [
         {"tls": "provided", "tls_certificate_file": "FILES/a.crt", "tls_key_file": "FILES/a.crt"},
         "holds no private key in PEM",
     ),
+    ("acme_directory_url", {"tls": "acme", "acme_directory_url": "http://acme.example.com/dir"}, "https://"),
+    ("acme_ca_file", {"tls": "acme", "acme_ca_file": "/nowhere/acme.pem"}, "is '/nowhere/acme.pem'"),
+    ("acme_email", {"tls": "acme", "acme_email": "somebody"}, "is 'somebody'"),
     ("https_port", {"https_port": 0}, "both must be numbers from 1 to 65535"),
     ("http_port", {"http_port": 443}, "are both '443'; they must differ"),
     ("hsts_max_age", {"hsts_max_age": -1}, "is '-1'; it must be a number of seconds (0: no HSTS)"),

@@ -13,8 +13,8 @@ from load import figures
 
 # Seconds of load before the first rotation and after the last.
 MARGIN = 30
-# bench/run rotate does ten.
-ROTATIONS = 3
+# In a row.
+ROTATIONS = 10
 
 
 def measure(deployment, load, rotations):
