@@ -279,7 +279,8 @@ def test_snapshots_bring_the_rows_back(cloud):
 
 
 def test_reboots_by_the_api_and_from_inside(cloud):
-    boot = "cat /proc/sys/kernel/random/boot_id; systemctl show -p UserspaceTimestampMonotonic --value"
+    # Nothing else in the answer: what asks systemd fails on a machine that is going down, and would look like a new boot.
+    boot = "cat /proc/sys/kernel/random/boot_id"
     before = cloud.ssh(boot)
     cloud.ec2.reboot_instances(InstanceIds=[cloud.machine["InstanceId"]])
     cloud.wait_for("rebooted by the API", lambda: cloud.ssh(boot) not in ("", before))
@@ -289,7 +290,8 @@ def test_reboots_by_the_api_and_from_inside(cloud):
 
 
 def test_machine_that_shuts_itself_down_is_stopped_and_starts_again_with_its_disk(cloud):
-    cloud.ssh("echo mine | sudo tee /root/mine; sync; sudo systemctl poweroff")
+    cloud.wait_for("booted", lambda: cloud.ssh("systemctl is-system-running") in ("running", "degraded"))
+    assert cloud.ssh("echo mine | sudo tee /root/mine; sync; sudo systemctl poweroff") == "mine"
     cloud.wait_for("stopped", lambda: cloud.machine_state() == "stopped")
     cloud.ec2.start_instances(InstanceIds=[cloud.machine["InstanceId"]])
     cloud.wait_for("running", lambda: cloud.machine_state() == "running")
