@@ -1,0 +1,1062 @@
+# Copyright: (c) 2026, the mlops.mlflow_aws contributors
+# GNU General Public License v3.0 or later (see LICENSE)
+"""
+This collection's server beside one made by MLflow's own guide, on two equal machines with one PostgreSQL.
+
+Each figure is measured of both in turns, in one run, so that what else the machine does meets both. Started by bench/run,
+which prepares the environment.
+"""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import configparser
+import contextlib
+import hashlib
+import json
+import os
+import platform
+import re
+import secrets
+import select
+import shutil
+import socket
+import ssl
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+import yaml
+
+ROOT = Path(__file__).resolve().parent.parent
+RESULTS = ROOT / "bench" / "results"
+sys.path.insert(0, str(ROOT))
+
+SCENARIO = "bench-serve"
+DATABASE = "db.example.internal"
+VERSION = "3.17.2"
+REGION = "eu-central-1"
+# Where the delaying proxy listens, beside PostgreSQL.
+DELAY_PORT = 5433
+GUIDE_PORT = 5000
+API = "/api/2.0/mlflow"
+METRICS = 100
+
+# What ours has to reach: the figure, its unit, and the bound as the ratio ours/guide (or the value itself).
+TARGETS = {
+    "get_p50": ("get experiment, one client, p50", "ms", "ratio <=", 0.2),
+    "get_rate": ("get experiment, 8 clients", "requests/s", "ratio >=", 3.0),
+    "create_rate": ("create run, 8 clients", "requests/s", "ratio >=", 2.0),
+    "batch_p50": (f"log-batch of {METRICS} metrics, 2.5 ms to the database, p50", "ms", "ratio <=", 0.2),
+    "idle_mib": ("memory when idle (PSS of all processes)", "MiB", "ratio <=", 0.25),
+    "start": ("from start to ready", "s", "value <=", 5.0),
+    "install": ("packages installed, bytecode compiled", "s", "ratio <=", 0.2),
+    "ui_bytes": ("web page, first load: bytes", "KiB", "ratio <=", 1 / 3),
+    "ui_time": ("web page, first load: experiments shown", "s", "ratio <=", 0.5),
+    "upload": ("artifact up, through the server", "s", "ratio <=", 1.0),
+    "download": ("artifact down, through the server", "s", "ratio <=", 1.0),
+    "artifact_mib": ("memory gained while artifacts pass, at most", "MiB", "value <=", 64.0),
+}
+# In the table, not in the comparison.
+OTHERS = {
+    "get_rtt_p50": ("get experiment, one client, 2.5 ms to the database, p50", "ms"),
+    "create_rtt_rate": ("create run, 8 clients, 2.5 ms to the database", "requests/s"),
+    "busy_mib": ("memory after the load (PSS)", "MiB"),
+    "s3_up": ("artifact up, straight to S3 (the guide's own way)", "s"),
+    "s3_down": ("artifact down, straight from S3 (the guide's own way)", "s"),
+}
+
+
+# --- the database's distance -----------------------------------------------------------------------------------------
+
+
+def delay(listen: int, port: int, milliseconds: float) -> None:
+    """A TCP proxy that holds what the server says for so long. Runs in the network namespace of the database."""
+    import asyncio
+    import selectors
+
+    async def pump(reader, writer, seconds):
+        pending: asyncio.Queue = asyncio.Queue()
+
+        async def deliver():
+            while True:
+                due, data = await pending.get()
+                wait = due - loop.time()
+                if wait > 0:
+                    await asyncio.sleep(wait)
+                if not data:
+                    with contextlib.suppress(OSError):
+                        writer.close()
+                    return
+                writer.write(data)
+
+        loop = asyncio.get_running_loop()
+        sender = loop.create_task(deliver())
+        with contextlib.suppress(OSError):
+            while data := await reader.read(1 << 16):
+                pending.put_nowait((loop.time() + seconds, data))
+        pending.put_nowait((loop.time() + seconds, b""))
+        await sender
+
+    async def serve(reader, writer):
+        there, back = await asyncio.open_connection("127.0.0.1", port)
+        for one in (writer, back):
+            one.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        await asyncio.gather(pump(reader, back, 0), pump(there, writer, milliseconds / 1000))
+
+    async def main():
+        async with await asyncio.start_server(serve, "0.0.0.0", listen) as server:
+            print("listening", flush=True)
+            await server.serve_forever()
+
+    # epoll counts in milliseconds, select does not.
+    loop = asyncio.SelectorEventLoop(selectors.SelectSelector())
+    loop.run_until_complete(main())
+
+
+# --- machines --------------------------------------------------------------------------------------------------------
+
+
+def run(*command: str, text: str | None = None, timeout: float = 600, **options) -> str:
+    done = subprocess.run(command, input=text, capture_output=True, text=True, timeout=timeout, cwd=ROOT, **options)
+    if done.returncode:
+        raise SystemExit(f"{' '.join(command)[:300]} failed with exit code {done.returncode}:\n{(done.stdout + done.stderr)[-4000:]}")
+    return done.stdout.strip()
+
+
+class Cloud:
+    """Three machines: one served by the roles ("serve-ours"), one by the guide ("serve-guide"), and one with PostgreSQL."""
+
+    OURS, GUIDE, BASE = "serve-ours", "serve-guide", "serve-db"
+
+    def __init__(self, folder: Path):
+        from localcloud.config import Config
+
+        self.folder = folder
+        self.config = Config.from_environment()
+        environ = {k: v for k, v in os.environ.items() if not k.startswith(("AWS_", "ANSIBLE_", "MOLECULE_"))}
+        self.environ = {
+            **environ,
+            "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
+            "ANSIBLE_COLLECTIONS_PATH": str(ROOT / ".ansible" / "collections"),
+            "ANSIBLE_HOST_KEY_CHECKING": "false",
+            "ANSIBLE_NOCOLOR": "1",
+            "MOLECULE_SCENARIO_NAME": SCENARIO,
+            "MOLECULE_EPHEMERAL_DIRECTORY": str(folder),
+            "MOLECULE_PROJECT_DIRECTORY": str(ROOT),
+        }
+        self.key = folder / "ssh_key"
+        self.bucket = f"molecule-{SCENARIO}-artifacts"
+        self.addresses: dict[str, str] = {}
+
+    def localcloud(self, command: str, check: bool = True) -> bool:
+        done = subprocess.run(
+            [sys.executable, "-m", "localcloud", command], cwd=ROOT, env=self.environ, capture_output=True, text=True
+        )
+        if check and done.returncode:
+            raise SystemExit(done.stdout + done.stderr)
+        return done.returncode == 0
+
+    def play(self, playbook: str, *arguments: str, variables: dict | None = None) -> dict[str, float]:
+        """Run a playbook; answers with the seconds of each of its tasks, by name."""
+        log = RESULTS / "log" / f"serve-{Path(playbook).stem}.log"
+        log.parent.mkdir(parents=True, exist_ok=True)
+        command = ["ansible-playbook", playbook, *arguments]
+        if variables:
+            command += ["-e", json.dumps(variables)]
+        tasks: dict[str, float] = {}
+        name, since = "", time.monotonic()
+        with log.open("w", buffering=1) as output, subprocess.Popen(
+            command, cwd=ROOT, env=self.environ, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            text=True, errors="replace",
+        ) as process:  # fmt: skip
+            for line in process.stdout:
+                output.write(line)
+                if found := re.match(r"^(?:TASK|RUNNING HANDLER|PLAY RECAP) ?\[?(.*?)\]? \*+$", line):
+                    now = time.monotonic()
+                    if name:
+                        tasks[name] = tasks.get(name, 0) + now - since
+                    name, since = found[1].split(" : ")[-1], now
+        if process.returncode:
+            raise SystemExit(f"{playbook} failed with exit code {process.returncode}:\n{log.read_text()[-4000:]}")
+        return tasks
+
+    def up(self) -> None:
+        instances = self.folder / "instances.yml"
+        self.play(
+            "molecule/shared/create.yml",
+            variables={
+                "molecule_yml": {"platforms": [{"name": n, "image": "debian-13"} for n in (self.OURS, self.GUIDE, self.BASE)]},
+                "molecule_instance_config": str(instances),
+            },
+        )
+        self.find(instances)
+        hosts = {
+            name: {
+                "ansible_host": address,
+                "ansible_user": "admin",
+                "ansible_ssh_private_key_file": str(self.key),
+                "ansible_ssh_common_args": "-o UserKnownHostsFile=/dev/null -o LogLevel=ERROR",
+                "ansible_python_interpreter": "/usr/bin/python3",
+            }
+            for name, address in self.addresses.items()
+        }
+        groups = {
+            "mlflow": {"hosts": {name: hosts[name] for name in (self.OURS, self.GUIDE)}},
+            "database": {"hosts": {self.BASE: hosts[self.BASE]}},
+        }
+        (self.folder / "inventory.yml").write_text(yaml.safe_dump({"all": {"children": groups}}))
+        self.open_ports()
+        self.play("molecule/shared/prepare.yml", *self.inventory)
+
+    @property
+    def inventory(self) -> list[str]:
+        return ["-i", str(self.folder / "inventory.yml")]
+
+    def find(self, instances: Path) -> None:
+        self.addresses = {about["instance"]: about["address"] for about in yaml.safe_load(instances.read_text())}
+
+    def aws(self, service: str):
+        import boto3
+        from botocore.config import Config
+
+        login = configparser.ConfigParser()
+        login.read(self.config.credentials_file)
+        return boto3.client(
+            service,
+            region_name=REGION,
+            endpoint_url=self.config.api_url,
+            verify=str(self.config.ca_file),
+            aws_access_key_id=login["localcloud"]["aws_access_key_id"],
+            aws_secret_access_key=login["localcloud"]["aws_secret_access_key"],
+            config=Config(retries={"total_max_attempts": 1}, read_timeout=600),
+        )
+
+    def open_ports(self) -> None:
+        ec2 = self.aws("ec2")
+        group = ec2.describe_security_groups(Filters=[{"Name": "group-name", "Values": [f"molecule-{SCENARIO}"]}])
+        ranges = [{"CidrIp": self.config.default_vpc_cidr}]
+        ec2.authorize_security_group_ingress(
+            GroupId=group["SecurityGroups"][0]["GroupId"],
+            IpPermissions=[
+                {"IpProtocol": "tcp", "FromPort": port, "ToPort": port, "IpRanges": ranges} for port in (GUIDE_PORT, DELAY_PORT)
+            ],
+        )
+
+    def ssh_command(self, host: str, *command: str) -> list[str]:
+        return [
+            "ssh", "-i", str(self.key), "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-o",
+            "LogLevel=ERROR", "-o", "ConnectTimeout=20", f"admin@{self.addresses[host]}", "sudo", *command,
+        ]  # fmt: skip
+
+    def ssh(self, host: str, script: str, timeout: float = 600) -> str:
+        """A script by standard input, so that nothing in it is in an argument."""
+        return run(*self.ssh_command(host, "bash", "-eus"), text=script, timeout=timeout)
+
+    def namespace(self) -> str:
+        """The network namespace of the database's machine."""
+        for name in run("ip", "netns", "list").splitlines():
+            name = name.split()[0]
+            if re.search(rf"\b{re.escape(self.addresses[self.BASE])}/", run("ip", "-n", name, "-4", "addr", "show")):
+                return name
+        raise SystemExit("the network namespace of the database is not found")
+
+    @contextlib.contextmanager
+    def distance(self, milliseconds: float):
+        """PostgreSQL so far away for connections that are made within; says how it is done."""
+        inside = ["ip", "netns", "exec", self.namespace()]
+        add = ["tc", "qdisc", "add", "dev", "eth0", "root", "netem", "delay", f"{milliseconds * 1000:.0f}us"]
+        if subprocess.run([*inside, *add], capture_output=True).returncode == 0:
+            try:
+                yield "tc netem"
+            finally:
+                subprocess.run([*inside, "tc", "qdisc", "del", "dev", "eth0", "root"], capture_output=True)
+            return
+        # This kernel has no netem.
+        redirect = f"table ip bench {{ chain prerouting {{ type nat hook prerouting priority -100; tcp dport 5432 redirect to :{DELAY_PORT}; }} }}"
+        # What the machines and the proxy cost is within the distance that was asked for.
+        proxy = subprocess.Popen(
+            [*inside, sys.executable, __file__, "delay", str(DELAY_PORT), "5432", str(milliseconds)],
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        try:
+            if proxy.stdout.readline().strip() != "listening":
+                raise SystemExit("the delaying proxy did not start")
+            run(*inside, "nft", "-f", "-", text=redirect)
+            yield "a delaying TCP proxy before PostgreSQL (this kernel has no netem)"
+        finally:
+            subprocess.run([*inside, "nft", "delete", "table", "ip", "bench"], capture_output=True)
+            proxy.kill()
+            proxy.wait()
+
+
+# --- the two servers -------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Server:
+    """Where a server is, and how a client talks to it."""
+
+    name: str
+    host: str
+    address: str
+    port: int
+    units: list[str]
+    tls: ssl.SSLContext | None = None
+    authorization: str = ""
+    experiment: str = ""
+    run_id: str = ""
+    figures: dict = field(default_factory=dict)
+
+    @property
+    def url(self) -> str:
+        return f"{'https' if self.tls else 'http'}://{self.address}:{self.port}"
+
+    def head(self, method: str, path: str, length: int) -> bytes:
+        lines = [f"{method} {path} HTTP/1.1", f"Host: {self.address}" + ("" if self.tls else f":{self.port}")]
+        if self.authorization:
+            lines.append(f"Authorization: {self.authorization}")
+        if length:
+            lines += ["Content-Type: application/json", f"Content-Length: {length}"]
+        return ("\r\n".join(lines) + "\r\n\r\n").encode()
+
+    def request(self, method: str, path: str, body: dict | None = None) -> bytes:
+        data = json.dumps(body).encode() if body is not None else b""
+        return self.head(method, path, len(data)) + data
+
+
+class Closed(OSError):
+    """The server has closed a connection on which nothing of an answer had come."""
+
+
+class Client:
+    """One connection that stays open, with as little work on this side as can be: it shares the processors."""
+
+    def __init__(self, server: Server, timeout: float = 120):
+        self.server, self.timeout = server, timeout
+        self.connect()
+
+    def connect(self) -> None:
+        connection = socket.create_connection((self.server.address, self.server.port), timeout=self.timeout)
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.connection = self.server.tls.wrap_socket(connection) if self.server.tls else connection
+        self.rest = b""
+
+    def close(self) -> None:
+        self.connection.close()
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(self, *error) -> None:
+        self.close()
+
+    def ask(self, message: bytes) -> bytes:
+        try:
+            self.connection.sendall(message)
+            return self.answer()
+        except (Closed, BrokenPipeError, ConnectionResetError):
+            # It was idle for longer than the server keeps it; every client does this.
+            self.connect()
+            self.connection.sendall(message)
+            return self.answer()
+
+    def answer(self, take: Callable[[bytes], None] | None = None) -> bytes:
+        head, body = self._until(b"\r\n\r\n")
+        status = int(head.split(None, 2)[1])
+        length = re.search(rb"(?i)\r\ncontent-length: *(\d+)", head)
+        if not length:
+            text = self._chunks(body, take)
+        elif take:
+            text = b""
+            left = int(length[1]) - len(body)
+            take(body)
+            while left > 0:
+                block = self.connection.recv(1 << 18)
+                if not block:
+                    raise SystemExit(f"{self.server.name} broke off, {left} bytes before the end")
+                left -= len(block)
+                take(block)
+        else:
+            text = body
+            while len(text) < int(length[1]):
+                text += self.connection.recv(1 << 16)
+        if status != 200:
+            raise SystemExit(f"{self.server.name} answered {status}: {text[:500]!r}")
+        return text
+
+    def _until(self, mark: bytes) -> tuple[bytes, bytes]:
+        data, self.rest = self.rest, b""
+        while mark not in data:
+            block = self.connection.recv(1 << 16)
+            if not block:
+                raise Closed(f"{self.server.name} closed the connection") if not data else SystemExit(f"{self.server.name} broke off")
+            data += block
+        head, _, rest = data.partition(mark)
+        return head, rest
+
+    def _chunks(self, data: bytes, take) -> bytes:
+        text = []
+        while True:
+            self.rest = data
+            size, data = self._until(b"\r\n")
+            left = int(size, 16)
+            while len(data) < left + 2:
+                data += self.connection.recv(1 << 18)
+            if not left:
+                return b"".join(text)
+            (take or text.append)(data[:left])
+            data = data[left + 2 :]
+
+
+Message = Callable[[Server], bytes]
+
+
+def get_experiment(server: Server) -> bytes:
+    return server.request("GET", f"{API}/experiments/get?experiment_id={server.experiment}")
+
+
+def create_run(server: Server) -> bytes:
+    return server.request("POST", f"{API}/runs/create", {"experiment_id": server.experiment, "start_time": 1})
+
+
+class Batch:
+    """log-batch of metrics that are there already, each time a step further."""
+
+    def __init__(self):
+        self.step = 0
+
+    def __call__(self, server: Server) -> bytes:
+        self.step += 1
+        metrics = [{"key": f"metric{n}", "value": self.step, "timestamp": self.step, "step": self.step} for n in range(METRICS)]
+        return server.request("POST", f"{API}/runs/log-batch", {"run_id": server.run_id, "metrics": metrics})
+
+
+def latencies(server: Server, message: Message, seconds: float, least: int = 10) -> list[float]:
+    """Milliseconds of one client's requests, one after the other."""
+    found = []
+    with Client(server) as client:
+        client.ask(message(server))
+        end = time.monotonic() + seconds
+        while time.monotonic() < end or len(found) < least:
+            text = message(server)
+            begin = time.perf_counter()
+            client.ask(text)
+            found.append((time.perf_counter() - begin) * 1000)
+    return found
+
+
+def rate(server: Server, message: Message, seconds: float, clients: int = 8) -> float:
+    """Answers per second to so many clients that wait for nothing but answers."""
+    counts, problems = [0] * clients, []
+    barrier = threading.Barrier(clients + 1)
+    text = message(server)
+    over = threading.Event()
+
+    def work(number: int) -> None:
+        try:
+            with Client(server) as client:
+                client.ask(text)
+                barrier.wait()
+                while not over.is_set():
+                    client.ask(text)
+                    counts[number] += 1
+        except (Exception, SystemExit) as error:
+            problems.append(error)
+            barrier.abort()
+
+    threads = [threading.Thread(target=work, args=(n,), daemon=True) for n in range(clients)]
+    for thread in threads:
+        thread.start()
+    with contextlib.suppress(threading.BrokenBarrierError):
+        barrier.wait()
+    begin = time.monotonic()
+    over.wait(seconds)
+    total, took = sum(counts), time.monotonic() - begin
+    over.set()
+    for thread in threads:
+        thread.join(timeout=60)
+    if problems:
+        raise SystemExit(f"{server.name}: {problems[0]}")
+    return total / took
+
+
+# Prints the PSS of the units' processes in KiB; with `watch`, their memory that no file backs, at most, until its input ends.
+MEMORY = r"""
+import os, re, select, sys
+units, watch = sys.argv[1].split(","), len(sys.argv) > 2
+def processes():
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            path = open(f"/proc/{pid}/cgroup").read()
+        except OSError:
+            continue
+        if any(re.search(rf"/{re.escape(unit)}(/|$)", path, re.M) for unit in units):
+            yield pid
+def total(file, pattern):
+    sum = 0
+    for pid in processes():
+        try:
+            for size in re.findall(pattern, open(f"/proc/{pid}/{file}").read(), re.M):
+                sum += int(size)
+        except OSError:
+            pass
+    return sum
+if not watch:
+    print(total("smaps_rollup", r"^Pss: +(\d+)"), len(list(processes())))
+else:
+    first = most = total("status", r"^Rss(?:Anon|Shmem):\s+(\d+)")
+    while True:
+        if select.select([sys.stdin], [], [], 0.25)[0]:
+            break
+        most = max(most, total("status", r"^Rss(?:Anon|Shmem):\s+(\d+)"))
+    print(first, most)
+"""
+
+
+def memory(cloud: Cloud, server: Server) -> tuple[float, int]:
+    """MiB and number of processes."""
+    size, count = run(*cloud.ssh_command(server.host, "python3", "-", ",".join(server.units)), text=MEMORY).split()
+    return int(size) / 1024, int(count)
+
+
+@contextlib.contextmanager
+def watched(cloud: Cloud, server: Server):
+    """Memory at the begin and at most, in MiB, once the block is over."""
+    cloud.ssh(server.host, f"cat >/run/bench-memory.py <<'PROGRAM'\n{MEMORY}\nPROGRAM\n")
+    command = cloud.ssh_command(server.host, "python3", "/run/bench-memory.py", ",".join(server.units), "watch")
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    time.sleep(1)
+    found: list[float] = []
+    try:
+        yield found
+    finally:
+        text = process.communicate("end\n", timeout=60)[0]
+    found.extend(int(size) / 1024 for size in text.split())
+
+
+def started(cloud: Cloud, server: Server) -> float:
+    """Seconds from the start to the first moment at which it says that it is ready."""
+    if server.name == "ours":
+        script = """
+            systemctl stop mlflow.socket mlflow.service
+            sleep 2
+            begin=$(date +%s%N)
+            systemctl start mlflow.service
+        """
+    else:
+        script = f"""
+            systemctl stop guide.service
+            sleep 2
+            begin=$(date +%s%N)
+            systemctl start guide.service
+            until curl -sf -o /dev/null --max-time 5 http://127.0.0.1:{GUIDE_PORT}/health; do sleep 0.05; done
+        """
+    seconds = float(cloud.ssh(server.host, script + "echo $(( ($(date +%s%N) - begin) / 1000000 ))\n")) / 1000
+    wait_until_asked(server)
+    return seconds
+
+
+def wait_until_asked(server: Server, seconds: float = 180) -> None:
+    """Until it answers what only the database knows, and its other processes are there too."""
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            with Client(server, timeout=20) as client:
+                client.ask(server.request("GET", f"{API}/experiments/get?experiment_id=0"))
+            break
+        except (OSError, SystemExit):
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.5)
+    time.sleep(15)
+
+
+def guide(cloud: Cloud) -> float:
+    """MLflow as its documentation says, with every default; answers with the seconds of the installation."""
+    password = secrets.token_hex(16)
+    cloud.ssh(
+        cloud.BASE,
+        f"""
+        runuser -u postgres -- psql -q <<'SQL'
+        CREATE ROLE guide LOGIN PASSWORD '{password}';
+        CREATE DATABASE guide OWNER guide;
+        ALTER SYSTEM SET log_statement = 'none';
+        ALTER SYSTEM SET log_connections = off;
+        SELECT pg_reload_conf();
+SQL
+        """,
+    )
+    seconds = float(
+        cloud.ssh(
+            cloud.GUIDE,
+            f"""
+            begin=$(date +%s%N)
+            python3 -m venv /opt/guide
+            /opt/guide/bin/pip3 install -q mlflow=={VERSION} boto3 psycopg2-binary >/var/log/guide-pip.log 2>&1
+            echo $(( ($(date +%s%N) - begin) / 1000000 ))
+            """,
+            timeout=1200,
+        )
+    )
+    ca = cloud.config.ca_file.read_text()
+    # The login is in a file; the local S3 needs its address and its CA. No telemetry from a test.
+    cloud.ssh(
+        cloud.GUIDE,
+        f"""
+        umask 077
+        mkdir -p /etc/guide
+        printf '%s' '{DATABASE}:5432:guide:guide:{password}' >/etc/guide/pgpass
+        cat >/etc/guide/s3-ca.pem <<'CA'
+{ca}
+CA
+        cat >/etc/systemd/system/guide.service <<'UNIT'
+[Service]
+Environment=PGPASSFILE=/etc/guide/pgpass AWS_CA_BUNDLE=/etc/guide/s3-ca.pem AWS_DEFAULT_REGION={REGION}
+Environment=MLFLOW_S3_ENDPOINT_URL={cloud.config.api_url} MLFLOW_DISABLE_TELEMETRY=true HOME=/root
+Environment=MODE=--default-artifact-root
+WorkingDirectory=/opt/guide
+ExecStart=/opt/guide/bin/mlflow server -h 0.0.0.0 -p {GUIDE_PORT} \\
+  --backend-store-uri postgresql+psycopg2://guide@{DATABASE}/guide?sslmode=require \\
+  ${{MODE}} s3://{cloud.bucket}/guide
+UNIT
+        systemctl daemon-reload
+        systemctl start guide.service
+        """,
+    )
+    return seconds / 1000
+
+
+def deploy(cloud: Cloud) -> tuple[float, float]:
+    """Both servers; answers with the seconds that each took to install its packages."""
+    packages = "export DEBIAN_FRONTEND=noninteractive; apt-get -q update >/dev/null; apt-get -q install -y --no-install-recommends"
+    for host in (cloud.OURS, cloud.GUIDE):
+        cloud.ssh(host, f"{packages} python3-venv nginx-light openssl ca-certificates curl >/dev/null 2>&1")
+    print("ours, by the roles …", flush=True)
+    tasks = cloud.play("molecule/shared/converge.yml", *cloud.inventory, "--limit", cloud.OURS)
+    names = ["Make an empty venv", "Install uv", "Install the packages with uv (takes a minute)"]
+    # Second, so that a registry that keeps what it has fetched is as warm for it.
+    print("the guide's, by pip …", flush=True)
+    return sum(tasks[name] for name in names), guide(cloud)
+
+
+def servers(cloud: Cloud) -> tuple[Server, Server]:
+    context = ssl.create_default_context()
+    context.check_hostname = False
+    # The certificate is the server's own; that it is trusted is not what is measured.
+    context.verify_mode = ssl.CERT_NONE
+    password = (cloud.folder / "secret").read_text().split()[0]
+    login = base64.b64encode(f"admin:admin-{password}".encode()).decode()
+    return (
+        Server("guide", cloud.GUIDE, cloud.addresses[cloud.GUIDE], GUIDE_PORT, ["guide.service"]),
+        Server(
+            "ours", cloud.OURS, cloud.addresses[cloud.OURS], 443, ["mlflow.service", "nginx.service"], context, f"Basic {login}"
+        ),
+    )
+
+
+def prepare_data(server: Server) -> None:
+    with Client(server) as client:
+        def ask(path, body):
+            return json.loads(client.ask(server.request("POST", f"{API}/{path}", body)))
+
+        name = f"bench-{time.time_ns()}"
+        server.experiment = ask("experiments/create", {"name": name})["experiment_id"]
+        server.run_id = ask("runs/create", {"experiment_id": server.experiment})["run"]["info"]["run_id"]
+        ask("experiments/create", {"name": "the-last-experiment"}) if not server.figures else None
+
+
+# --- the web page ----------------------------------------------------------------------------------------------------
+
+
+class Browser:
+    """A headless Chromium with an empty profile, told what to do by the DevTools protocol on two pipes."""
+
+    def __init__(self, server: Server, folder: Path):
+        self.server = server
+        profile = tempfile.mkdtemp(dir=folder)
+        flags = ["--headless=new", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
+                 "--disable-component-update", "--disable-dev-shm-usage", "--remote-debugging-pipe",
+                 f"--user-data-dir={profile}"]  # fmt: skip
+        if server.tls:
+            # The one certificate is trusted, where to ignore its error would take the cache away.
+            certificate = ssl.get_server_certificate((server.address, server.port))
+            public = subprocess.run(["openssl", "x509", "-pubkey", "-noout"], input=certificate.encode(), capture_output=True)
+            der = subprocess.run(["openssl", "pkey", "-pubin", "-outform", "DER"], input=public.stdout, capture_output=True)
+            digest = base64.b64encode(hashlib.sha256(der.stdout).digest()).decode()
+            flags.append(f"--ignore-certificate-errors-spki-list={digest}")
+        program = next(filter(None, map(shutil.which, ("chromium", "chromium-headless-shell"))), None)
+        if not program:
+            raise SystemExit("there is no Chromium")
+        theirs_in, self.out = os.pipe()
+        self.input, theirs_out = os.pipe()
+        # Chromium reads descriptor 3 and writes descriptor 4.
+        self.process = subprocess.Popen(
+            ["bash", "-c", f'exec "$@" 3<&{theirs_in} 4>&{theirs_out}', "sh", program, *flags, "about:blank"],
+            pass_fds=(theirs_in, theirs_out), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )  # fmt: skip
+        os.close(theirs_in)
+        os.close(theirs_out)
+        self.number, self.buffer, self.session = 0, b"", ""
+        self.bytes: dict[str, int] = {}
+        self.urls: dict[str, str] = {}
+        self.last = 0.0
+
+    def __enter__(self) -> Browser:
+        return self
+
+    def __exit__(self, *error) -> None:
+        with contextlib.suppress(OSError):
+            os.killpg(self.process.pid, 9)
+        self.process.wait()
+        os.close(self.out)
+        os.close(self.input)
+
+    def call(self, method: str, **parameters) -> dict:
+        self.number += 1
+        message = {"id": self.number, "method": method, "params": parameters}
+        if self.session:
+            message["sessionId"] = self.session
+        os.write(self.out, json.dumps(message).encode() + b"\0")
+        while True:
+            answer = self.read(60)
+            if answer is None:
+                raise SystemExit(f"Chromium did not answer {method}")
+            if answer.get("id") == self.number:
+                if "error" in answer:
+                    raise SystemExit(f"Chromium refused {method}: {answer['error']}")
+                return answer["result"]
+
+    def read(self, seconds: float) -> dict | None:
+        deadline = time.monotonic() + seconds
+        while b"\0" not in self.buffer:
+            left = deadline - time.monotonic()
+            if left <= 0 or not select.select([self.input], [], [], left)[0]:
+                return None
+            self.buffer += os.read(self.input, 1 << 20)
+        text, _, self.buffer = self.buffer.partition(b"\0")
+        event = json.loads(text)
+        about = event.get("params", {})
+        if event.get("method") == "Network.requestWillBeSent":
+            self.urls[about["requestId"]] = about["request"]["url"]
+            self.last = time.monotonic()
+        elif event.get("method") == "Network.loadingFinished":
+            self.bytes[about["requestId"]] = int(about["encodedDataLength"])
+            self.last = time.monotonic()
+        return event
+
+    def load(self, path: str, words: str, megabits: float, latency: float) -> tuple[float, int]:
+        """Seconds until the page shows these words, and the bytes that came until all was quiet."""
+        target = self.call("Target.createTarget", url="about:blank")["targetId"]
+        self.session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
+        self.call("Network.enable")
+        self.call("Page.enable")
+        if self.server.authorization:
+            self.call("Network.setExtraHTTPHeaders", headers={"Authorization": self.server.authorization})
+        speed = megabits * 1e6 / 8
+        self.call(
+            "Network.emulateNetworkConditions", offline=False, latency=latency, downloadThroughput=speed, uploadThroughput=speed
+        )
+        begin = time.monotonic()
+        self.call("Page.navigate", url=self.server.url + path)
+        look = f"!!document.body && document.body.innerText.includes({json.dumps(words)})"
+        while not self.call("Runtime.evaluate", expression=look)["result"].get("value"):
+            if time.monotonic() - begin > 120:
+                text = self.call("Runtime.evaluate", expression="document.body.innerText")["result"].get("value", "")
+                raise SystemExit(f"{self.server.name}: {words} is not on the page after 120 s; there is: {text[:500]}")
+            self.read(0.02)
+        shown = time.monotonic() - begin
+        while time.monotonic() - self.last < 3 and time.monotonic() - begin < 120:
+            self.read(0.2)
+        return shown, sum(self.bytes.values())
+
+
+# --- artifacts -------------------------------------------------------------------------------------------------------
+
+
+def artifact(server: Server, mib: int) -> tuple[float, float]:
+    """Seconds up and down."""
+    block = os.urandom(1 << 20)
+    path = "/api/2.0/mlflow-artifacts/artifacts/bench/blob"
+    with Client(server, timeout=1800) as client:
+        head = server.head("PUT", path, 0)[:-2] + f"Content-Length: {mib << 20}\r\n\r\n".encode()
+        begin = time.monotonic()
+        client.connection.sendall(head)
+        for _ in range(mib):
+            client.connection.sendall(block)
+        client.answer()
+        up = time.monotonic() - begin
+    got = 0
+
+    def take(data: bytes) -> None:
+        nonlocal got
+        got += len(data)
+
+    with Client(server, timeout=1800) as client:
+        begin = time.monotonic()
+        client.connection.sendall(server.request("GET", path))
+        client.answer(take)
+        down = time.monotonic() - begin
+    if got != mib << 20:
+        raise SystemExit(f"{server.name}: {got} bytes came back of {mib << 20}")
+    return up, down
+
+
+def straight(cloud: Cloud, mib: int) -> tuple[float, float]:
+    """What the same takes between a client and S3."""
+    s3 = cloud.aws("s3")
+    with tempfile.NamedTemporaryFile(dir=cloud.folder) as file:
+        block = os.urandom(1 << 20)
+        for _ in range(mib):
+            file.write(block)
+        file.flush()
+        begin = time.monotonic()
+        s3.upload_file(file.name, cloud.bucket, "straight/blob")
+        up = time.monotonic() - begin
+        begin = time.monotonic()
+        s3.download_file(cloud.bucket, "straight/blob", file.name)
+        down = time.monotonic() - begin
+    s3.delete_object(Bucket=cloud.bucket, Key="straight/blob")
+    return up, down
+
+
+# --- the run ---------------------------------------------------------------------------------------------------------
+
+
+class Bench:
+    def __init__(self, cloud: Cloud, both: tuple[Server, Server], arguments: argparse.Namespace):
+        self.cloud, self.both, self.arguments = cloud, both, arguments
+
+    def turns(self, figure: str, measure: Callable[[Server], list[float]], how=statistics.median, rounds: int = 0) -> None:
+        found = {server.name: [] for server in self.both}
+        for _ in range(rounds or self.arguments.rounds):
+            for server in self.both:
+                found[server.name] += measure(server)
+        for server in self.both:
+            server.figures[figure] = how(found[server.name])
+        guide, ours = (server.figures[figure] for server in self.both)
+        print(f"  {(TARGETS | OTHERS)[figure][0]}: guide {guide:.1f}, ours {ours:.1f}", flush=True)
+
+    def processes(self) -> None:
+        print("start to ready, memory …", flush=True)
+        self.turns("start", lambda server: [started(self.cloud, server)], rounds=self.arguments.starts)
+        self.turns("idle_mib", lambda server: [memory(self.cloud, server)[0]], rounds=1)
+
+    def requests(self) -> None:
+        seconds = self.arguments.seconds
+        print("requests …", flush=True)
+        self.turns("get_p50", lambda server: latencies(server, get_experiment, seconds))
+        self.turns("get_rate", lambda server: [rate(server, get_experiment, seconds)], statistics.mean)
+        self.turns("create_rate", lambda server: [rate(server, create_run, seconds)], statistics.mean)
+        self.turns("busy_mib", lambda server: [memory(self.cloud, server)[0]], rounds=1)
+
+    def far(self) -> tuple[str, dict]:
+        seconds = self.arguments.seconds
+        print("the database 2.5 ms away …", flush=True)
+        with self.cloud.distance(self.arguments.distance) as how:
+            trips = {server.name: round(self.round_trip(server), 2) for server in self.both}
+            print(f"  by {how}; a round trip takes {trips}", flush=True)
+            self.renew()
+            self.turns("get_rtt_p50", lambda server: latencies(server, get_experiment, seconds))
+            self.turns("create_rtt_rate", lambda server: [rate(server, create_run, seconds)], statistics.mean)
+            batches = {server.name: Batch() for server in self.both}
+            self.turns("batch_p50", lambda server: latencies(server, batches[server.name], seconds))
+        self.renew()
+        return how, trips
+
+    def renew(self) -> None:
+        """The connections of before do not pass the proxy."""
+        for server in self.both:
+            self.cloud.ssh(server.host, f"systemctl restart {server.units[0]}")
+        for server in self.both:
+            wait_until_asked(server)
+
+    def round_trip(self, server: Server) -> float:
+        """Milliseconds of the smallest question to the database, asked from the server's machine."""
+        ours = server.name == "ours"
+        python = "/opt/mlflow/current/bin/python" if ours else "/opt/guide/bin/python"
+        login = "PGSERVICEFILE=/etc/mlflow/pg_service.conf" if ours else "PGPASSFILE=/etc/guide/pgpass"
+        connect = (
+            'psycopg.connect("service=mlflow", autocommit=True)'
+            if ours
+            else f'psycopg2.connect("host={DATABASE} user=guide dbname=guide sslmode=require")'
+        )
+        script = f"""{login} {python} - <<'PROGRAM'
+import statistics, time, {'psycopg' if ours else 'psycopg2'}
+connection = {connect}
+cursor = connection.cursor()
+cursor.execute("SELECT 1")
+found = []
+for _ in range(100):
+    begin = time.perf_counter()
+    cursor.execute("SELECT 1")
+    found.append(time.perf_counter() - begin)
+print(1000 * statistics.median(found))
+PROGRAM
+"""
+        return float(self.cloud.ssh(server.host, script))
+
+    def page(self) -> None:
+        print("the web page …", flush=True)
+        found: dict[str, list] = {server.name: [] for server in self.both}
+
+        def load(server: Server) -> list[float]:
+            with Browser(server, self.cloud.folder) as browser:
+                seconds, size = browser.load("/#/experiments", "the-last-experiment", 20, 40)
+            found[server.name].append((size / 1024, len(browser.bytes)))
+            return [seconds]
+
+        self.turns("ui_time", load, rounds=self.arguments.pages)
+        for server in self.both:
+            server.figures["ui_bytes"] = statistics.median(size for size, _ in found[server.name])
+            server.figures["ui_requests"] = statistics.median(count for _, count in found[server.name])
+            print(f"  {server.name}: {server.figures['ui_bytes']:.0f} KiB in {server.figures['ui_requests']:.0f} requests")
+
+    def artifacts(self) -> None:
+        mib = self.arguments.artifact_mib
+        print(f"an artifact of {mib} MiB …", flush=True)
+        guide, ours = self.both
+        switch = """
+            sed -i 's/^Environment=MODE=.*/Environment=MODE={}/' /etc/systemd/system/guide.service
+            systemctl daemon-reload
+            systemctl restart guide.service
+        """
+        # By the guide's settings clients talk to S3; this is how the same server takes artifacts itself.
+        self.cloud.ssh(guide.host, switch.format("--artifacts-destination"))
+        wait_until_asked(guide)
+        for server in self.both:
+            times = []
+            gained = []
+            for _ in range(2):
+                with watched(self.cloud, server) as seen:
+                    times.append(artifact(server, mib))
+                gained.append(seen[1] - seen[0])
+                print(f"  {server.name}: up {times[-1][0]:.1f} s, down {times[-1][1]:.1f} s, "
+                      f"memory {seen[0]:.0f} MiB, at most {seen[1]:.0f} MiB", flush=True)  # fmt: skip
+            server.figures["upload"] = min(up for up, _ in times)
+            server.figures["download"] = min(down for _, down in times)
+            server.figures["artifact_mib"] = max(gained)
+        up, down = straight(self.cloud, mib)
+        guide.figures |= {"s3_up": up, "s3_down": down}
+        self.cloud.ssh(guide.host, switch.format("--default-artifact-root"))
+
+
+def verdict(key: str, guide: float | None, ours: float | None) -> tuple[str, str, bool | None]:
+    """The ratio, the target and whether it is met."""
+    ratio = f"{ours / guide:.2f}" if guide and ours is not None else ""
+    if key not in TARGETS or ours is None:
+        return ratio, "", None
+    kind, bound = TARGETS[key][2:]
+    value = ours if kind.startswith("value") else ours / guide
+    met = value <= bound if kind.endswith("<=") else value >= bound
+    sign = "at most" if kind.endswith("<=") else "at least"
+    return ratio, f"{sign} {bound:.2f}" + (f" {TARGETS[key][1]}" if kind.startswith("value") else " ×"), met
+
+
+def table(rows: list[dict]) -> str:
+    def number(value):
+        return "" if value is None else f"{value:.0f}" if value >= 1000 else f"{value:.1f}"
+
+    lines = [f"{'':<58}{'guide':>9}{'ours':>9}  {'':<11}{'ratio':>6}  target"]
+    for row in rows:
+        met = {True: "met", False: "MISSED", None: ""}[row["met"]]
+        lines.append(f"{row['name']:<58}{number(row['guide']):>9}{number(row['ours']):>9}  {row['unit']:<11}{row['ratio']:>6}"
+                     f"  {row['target']:<18}{met}".rstrip())  # fmt: skip
+    return "\n".join(lines)
+
+
+def main() -> None:
+    if sys.argv[1:2] == ["delay"]:
+        delay(int(sys.argv[2]), int(sys.argv[3]), float(sys.argv[4]))
+        return
+    parser = argparse.ArgumentParser(prog="bench/run serve", description=__doc__)
+    parser.add_argument("--rounds", type=int, default=4, help="turns of each figure")
+    parser.add_argument("--seconds", type=float, default=4, help="of each server's part in a turn")
+    parser.add_argument("--starts", type=int, default=3, help="turns of the start")
+    parser.add_argument("--pages", type=int, default=3, help="turns of the web page")
+    parser.add_argument("--artifact-mib", type=int, default=1024)
+    parser.add_argument("--distance", type=float, default=2.5, help="milliseconds of round trip to the database")
+    parts = ["processes", "requests", "page", "artifacts", "far"]
+    parser.add_argument("--only", nargs="+", choices=parts, default=parts, help="these figures and no others")
+    parser.add_argument("--keep", action="store_true", help="leave the cloud up, and use it as it is the next time")
+    arguments = parser.parse_args()
+    os.environ["LOCALCLOUD_NAME"] = os.environ.get("LOCALCLOUD_NAME") or "bench-serve"
+    os.environ["LOCALCLOUD_SLOT"] = os.environ.get("LOCALCLOUD_SLOT") or "5"
+
+    folder = RESULTS / "serve"
+    cloud = Cloud(folder)
+    kept = folder / "kept.json"
+    try:
+        if arguments.keep and kept.exists() and cloud.localcloud("status", check=False):
+            cloud.find(folder / "instances.yml")
+            install = json.loads(kept.read_text())
+        else:
+            cloud.localcloud("reset")
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir(parents=True)
+            folder.chmod(0o700)
+            print("local cloud and machines …", flush=True)
+            cloud.localcloud("up")
+            cloud.up()
+            install = deploy(cloud)
+            kept.write_text(json.dumps(install))
+        both = servers(cloud)
+        bench = Bench(cloud, both, arguments)
+        for server, seconds in zip(both, reversed(install), strict=True):
+            wait_until_asked(server)
+            prepare_data(server)
+            server.figures["install"] = seconds
+            with Client(server) as client:
+                client.ask(Batch()(server))
+        how, trips = "", {}
+        for part in arguments.only:
+            if part == "far":
+                how, trips = bench.far()
+            else:
+                getattr(bench, part)()
+    finally:
+        if not arguments.keep:
+            cloud.localcloud("reset", check=False)
+            shutil.rmtree(folder, ignore_errors=True)
+
+    rows = []
+    for key, about in (TARGETS | OTHERS).items():
+        guide, ours = (server.figures.get(key) for server in both)
+        if guide is None and ours is None:
+            continue
+        ratio, target, met = verdict(key, guide, ours)
+        rows.append({"key": key, "name": about[0], "unit": about[1], "guide": guide, "ours": ours, "ratio": ratio,
+                     "target": target, "met": met})  # fmt: skip
+    print(f"\n{table(rows)}")
+    if how:
+        print(f"\nThe distance of the database is made by {how}; a round trip takes {trips} ms.")
+    print("Artifacts: the guide's server was started with --artifacts-destination for these rows; by its own settings clients\n"
+          "talk to S3 themselves, which are the rows \"straight\".")  # fmt: skip
+    about = {
+        "benchmark": "serve",
+        "at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "cores": os.cpu_count(),
+        "load": os.getloadavg(),
+        "kernel": platform.release(),
+        "python": platform.python_version(),
+        **{key: value for key, value in vars(arguments).items() if key not in ("keep",)},
+        "distance_by": how,
+        "round_trip_ms": trips,
+        "rows": rows,
+    }
+    file = RESULTS / "serve.json"
+    file.write_text(json.dumps(about, indent=2) + "\n")
+    print(f"\nWritten to {file.relative_to(ROOT)}")
+
+
+if __name__ == "__main__":
+    main()
