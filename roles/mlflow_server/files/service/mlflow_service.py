@@ -24,6 +24,7 @@ import time
 from pathlib import Path
 
 import mlflow_metrics
+import mlflow_shortcuts
 from mlflow_ready import Readiness
 
 TESTED_VERSIONS = ("3.17.2",)
@@ -221,6 +222,21 @@ class Draining:
             _logger.warning("%d connections were still open after %.0f s", len(state.connections), self._seconds)
 
 
+def _take_shortcuts(app):
+    """Put the ways of mlflow_shortcuts.py round MLflow's application."""
+    from mlflow.server import app as flask_app
+
+    mlflow_shortcuts.ask_idle_connections_only()
+    checked = {}
+    if os.environ.get("MLFLOW_AUTH_CONFIG_PATH"):
+        from mlflow.server import auth
+
+        mlflow_shortcuts.check_a_password_once(auth)
+        mlflow_shortcuts.know_the_administrators(auth)
+        checked = {"checked": auth._find_fastapi_validator}
+    return mlflow_shortcuts.ClassicCalls(app, flask_app, mlflow_shortcuts.classic_paths(flask_app, app, **checked))
+
+
 def create_app():
     """Make the application for one worker; the first worker that gets here makes the unit ready."""
     measured = os.environ.get("MLFLOW_SERVER_METRICS") == "true"
@@ -228,7 +244,7 @@ def create_app():
         mlflow_metrics.prepare()
     _set_internal_variables()
     _fit_pools()
-    app = _application()
+    app = _take_shortcuts(_application())
     _keep_artifacts_proxied()
     _answer_what_went_wrong()
 

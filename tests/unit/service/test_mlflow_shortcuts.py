@@ -1,0 +1,279 @@
+# Copyright: (c) 2026, the mlops.mlflow_aws contributors
+# GNU General Public License v3.0 or later (see LICENSE)
+"""The service's ways round MLflow's layers: what goes them, and that no check is left behind."""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+import re
+import socket
+import sys
+import threading
+import time
+import types
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "roles" / "mlflow_server" / "files" / "service"))
+
+import mlflow_shortcuts  # noqa: E402
+
+GET_EXPERIMENT = "/api/2.0/mlflow/experiments/get"
+
+
+async def below(scope, receive, send):
+    await send({"type": "http.response.start", "status": 418, "headers": []})
+    await send({"type": "http.response.body", "body": b"FastAPI"})
+
+
+def flask(environ, start_response):
+    start_response("201 CREATED", [("Content-Type", "text/plain"), ("X-Mixed-Case", "é")])
+    return [environ["wsgi.input"], b" by Flask"]
+
+
+class Calls(mlflow_shortcuts.ClassicCalls):
+    """Without Starlette, which the service has and the tests don't."""
+
+    def _ask(self, scope, body):
+        starlette = types.ModuleType("starlette.middleware.wsgi")
+        starlette.build_environ = lambda scope, body: {"wsgi.input": body}
+        sys.modules["starlette.middleware.wsgi"] = starlette
+        try:
+            return super()._ask(scope, body)
+        finally:
+            del sys.modules["starlette.middleware.wsgi"]
+
+
+def ask(application, path=GET_EXPERIMENT, method="POST", headers=(), parts=(b"one ", b"two"), kind="http"):
+    sent = []
+    waiting = [{"type": "http.request", "body": part, "more_body": True} for part in parts] + [{"type": "http.request"}]
+
+    async def receive():
+        return waiting.pop(0)
+
+    async def send(message):
+        sent.append(message)
+
+    scope = {"type": kind, "path": path, "method": method, "headers": list(headers)}
+    asyncio.run(application(scope, receive, send))
+    return sent
+
+
+def calls(wsgi=flask):
+    return Calls(below, wsgi, frozenset([GET_EXPERIMENT]))
+
+
+def test_a_classic_call_is_flasks():
+    begin, end = ask(calls())
+    assert begin["status"] == 201
+    assert begin["headers"] == [(b"content-type", b"text/plain"), (b"x-mixed-case", "é".encode("latin-1"))]
+    assert end["body"] == b"one two by Flask"
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"path": GET_EXPERIMENT + "/"},
+        {"path": "/api/2.0/mlflow/experiments/other"},
+        {"path": "//api/2.0/mlflow/experiments/get"},
+        {"method": "OPTIONS"},
+        {"method": "HEAD"},
+        {"headers": [(b"host", b"mlflow.example.com"), (b"origin", b"https://attacker.example.net")]},
+    ],
+)
+def test_everything_else_goes_the_whole_way(other):
+    assert ask(calls(), **other)[0]["status"] == 418
+
+
+def test_what_is_no_request_goes_the_whole_way():
+    heard = []
+
+    async def app(scope, receive, send):
+        heard.append(scope["type"])
+
+    ask(Calls(app, flask, frozenset()), kind="lifespan")
+    assert heard == ["lifespan"]
+
+
+def test_a_client_that_leaves_is_not_served_half_a_body():
+    asked = []
+
+    async def receive():
+        return {"type": "http.disconnect"}
+
+    application = calls(lambda environ, start_response: asked.append(environ))
+    scope = {"type": "http", "path": GET_EXPERIMENT, "method": "POST", "headers": []}
+    asyncio.run(application(scope, receive, None))
+    assert asked == []
+
+
+def test_an_answer_is_closed():
+    closed = []
+
+    class Answer(list):
+        def close(self):
+            closed.append(True)
+
+    def wsgi(environ, start_response):
+        start_response("200 OK", [])
+        return Answer([b"x"])
+
+    assert ask(calls(wsgi))[1]["body"] == b"x" and closed == [True]
+
+
+def rule(text, *arguments):
+    return types.SimpleNamespace(rule=text, arguments=set(arguments))
+
+
+def test_paths_that_fastapi_has_a_say_in_are_not_classic():
+    rules = [
+        rule(GET_EXPERIMENT),
+        rule("/api/3.0/mlflow/traces/search"),
+        rule("/api/3.0/mlflow/traces/<trace_id>", "trace_id"),
+        rule("/api/3.0/mlflow/server-info"),
+        rule("/api/2.0/mlflow/checked"),
+        rule("/api/2.0/mlflow-artifacts/artifacts"),
+        rule("/ajax-api/2.0/mlflow/experiments/get"),
+        rule("/"),
+    ]
+    native = [re.compile(r"^/api/3\.0/mlflow/server-info$"), re.compile(r"^/api/3\.0/mlflow/mcp/(?P<name>.*)$")]
+
+    class Match(enum.Enum):
+        NONE, PARTIAL, FULL = range(3)
+
+    def route(pattern, match):
+        return types.SimpleNamespace(matches=lambda scope: (match if pattern.match(scope["path"]) else Match.NONE, {}))
+
+    flask_app = types.SimpleNamespace(url_map=types.SimpleNamespace(iter_rules=lambda: iter(rules)))
+    mount = types.SimpleNamespace(path="", matches=lambda scope: (Match.FULL, {}))
+    # Another method than the one that is looked for matches in part.
+    routes = [route(pattern, match) for pattern in native for match in (Match.PARTIAL, Match.FULL)]
+    fastapi_app = types.SimpleNamespace(routes=[*routes, mount])
+    found = mlflow_shortcuts.classic_paths(
+        flask_app, fastapi_app, lambda path, method: "validator" if path.endswith("/checked") and method == "PATCH" else None
+    )
+    assert found == {GET_EXPERIMENT, "/api/3.0/mlflow/traces/search"}
+
+
+class Connection:
+    closed = False
+
+    def __init__(self):
+        self.near, self.far = socket.socketpair()
+
+    def fileno(self):
+        return self.near.fileno()
+
+
+@pytest.fixture
+def pings(monkeypatch):
+    """How often the database was really asked."""
+    asked = []
+
+    class Dialect:
+        def do_ping(self, connection):
+            asked.append(connection)
+            return True
+
+    module = types.ModuleType("sqlalchemy.dialects.postgresql.psycopg")
+    module.PGDialect_psycopg = Dialect
+    for name in ("sqlalchemy", "sqlalchemy.dialects", "sqlalchemy.dialects.postgresql"):
+        monkeypatch.setitem(sys.modules, name, types.ModuleType(name))
+    monkeypatch.setitem(sys.modules, "sqlalchemy.dialects.postgresql.psycopg", module)
+    mlflow_shortcuts.ask_idle_connections_only()
+    return Dialect(), asked
+
+
+def test_a_connection_in_use_is_not_asked_again(pings):
+    dialect, asked = pings
+    connection = Connection()
+    assert all(dialect.do_ping(connection) for _ in range(3))
+    assert len(asked) == 1
+
+
+@pytest.mark.parametrize("what", ["idle", "ended", "spoken", "closed"])
+def test_a_connection_in_doubt_is_asked(pings, what, monkeypatch):
+    dialect, asked = pings
+    connection = Connection()
+    dialect.do_ping(connection)
+    if what == "idle":
+        connection.mlflow_used -= mlflow_shortcuts.FRESH_SECONDS
+    elif what == "ended":
+        connection.far.close()
+    elif what == "spoken":
+        connection.far.send(b"E")
+    else:
+        connection.closed = True
+    dialect.do_ping(connection)
+    assert len(asked) == 2
+
+
+def auth(cache):
+    asked = []
+    login = types.SimpleNamespace(username="ada", password="secret")
+    module = types.SimpleNamespace(
+        _USER_AUTH_CACHE=cache,
+        _USER_AUTH_CACHE_LOCK=threading.Lock(),
+        _auth_cache_key=lambda username, password: (username, password),
+        authenticate_request=lambda: login,
+        sender_is_admin=lambda: asked.append("database") or False,
+    )
+    mlflow_shortcuts.know_the_administrators(module)
+    return module, asked
+
+
+@pytest.mark.parametrize("is_admin", [True, False])
+def test_the_cache_of_logins_knows_the_administrators(is_admin):
+    module, asked = auth({("ada", "secret"): types.SimpleNamespace(is_admin=is_admin)})
+    assert module.sender_is_admin() is is_admin and asked == []
+
+
+@pytest.mark.parametrize("cache", [None, {}, {("ada", "other"): types.SimpleNamespace(is_admin=True)}])
+def test_without_the_cache_the_database_is_asked(cache):
+    module, asked = auth(cache)
+    assert module.sender_is_admin() is False and asked == ["database"]
+
+
+def test_a_password_is_checked_once_for_all_who_wait():
+    checked, cache, lock = [], {}, threading.Lock()
+    begun = threading.Barrier(8)
+
+    def check(username, password):
+        with lock:
+            user = cache.get((username, password))
+        if user is None:
+            checked.append(username)
+            time.sleep(0.2)
+            user = types.SimpleNamespace(username=username)
+            with lock:
+                cache[username, password] = user
+        return user
+
+    module = types.SimpleNamespace(
+        _USER_AUTH_CACHE=cache, _USER_AUTH_CACHE_LOCK=lock, _auth_cache_key=lambda *key: key, _authenticate_cached=check
+    )
+    mlflow_shortcuts.check_a_password_once(module)
+    found = []
+
+    def ask():
+        begun.wait()
+        found.append(module._authenticate_cached("ada", "secret").username)
+
+    threads = [threading.Thread(target=ask) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found == ["ada"] * 8 and checked == ["ada"]
+
+
+def test_a_wrong_password_is_checked_each_time():
+    checked = []
+    module = types.SimpleNamespace(
+        _USER_AUTH_CACHE={}, _USER_AUTH_CACHE_LOCK=threading.Lock(), _auth_cache_key=lambda *key: key,
+        _authenticate_cached=lambda *login: checked.append(login),
+    )  # fmt: skip
+    mlflow_shortcuts.check_a_password_once(module)
+    assert [module._authenticate_cached("ada", "wrong") for _ in range(2)] == [None, None] and len(checked) == 2
