@@ -6,20 +6,24 @@
 and then stays in memory for nothing, hides uvicorn's exit code, keeps the Flask secret key in its
 environment and can't be given a socket by systemd. Here each worker does that first step for itself:
 
-    python -m uvicorn --factory mlflow_service:create_app --fd 3 --workers N
+    python mlflow_service.py --factory mlflow_service:create_app --fd 3 --workers N
+
+The arguments are uvicorn's own. The first process imports MLflow once and the workers are forked from it, so they
+share its memory and are ready in a second.
 
 Beside MLflow's application there is what a service needs: /ready (mlflow_ready.py), /metrics where it is wanted
-(mlflow_metrics.py), pools that fit the
-database, and an end that loses no request.
+(mlflow_metrics.py), pools that fit the database, and an end that loses no request.
 
 The internal variables belong to MLflow and may change with any version, so the versions that this
 file was tested with are named, and any other one is reported in the journal.
 """
 
 import asyncio
+import gc
 import logging
 import os
 import socket
+import sys
 import time
 from pathlib import Path
 
@@ -59,6 +63,10 @@ def _set_internal_variables():
         )
     else:
         os.environ["_MLFLOW_SERVER_ARTIFACT_ROOT"] = artifacts
+
+
+def _is_measured():
+    return os.environ.get("MLFLOW_SERVER_METRICS") == "true"
 
 
 def _fit_pools():
@@ -192,7 +200,7 @@ class Draining:
     uvicorn closes the idle connections at once when it is told to stop, and what nginx is just sending on one of them
     is lost: nginx does not send a POST twice. Here the worker stops to accept (systemd holds the socket, so whoever
     connects is served by another worker, or waits for it), answers what comes on the connections that are open with
-    `Connection: close`, and leaves it to nginx to close those that are idle, which it does after keepalive_timeout.
+    `Connection: close`, and leaves it to the clients to close those that are idle.
     """
 
     def __init__(self):
@@ -239,9 +247,6 @@ def _take_shortcuts(app):
 
 def create_app():
     """Make the application for one worker; the first worker that gets here makes the unit ready."""
-    measured = os.environ.get("MLFLOW_SERVER_METRICS") == "true"
-    if measured:
-        mlflow_metrics.prepare()
     _set_internal_variables()
     _fit_pools()
     app = _take_shortcuts(_application())
@@ -257,4 +262,52 @@ def create_app():
     _tell_systemd(f"READY=1\nSTATUS=MLflow {VERSION} serves")
     connections = sum(int(os.environ[f"MLFLOW_SQLALCHEMYSTORE_{name}"]) for name in ("POOL_SIZE", "MAX_OVERFLOW"))
     app = Readiness(Admission(app, connections))
-    return mlflow_metrics.measure(app, VERSION) if measured else app
+    return mlflow_metrics.measure(app, VERSION) if _is_measured() else app
+
+
+def import_everything():
+    """Import what the workers use. Nothing may be opened or started here: a fork would share it.
+
+    The installation calls this too, so that the bytecode of what is imported is there.
+    """
+    import boto3  # noqa: F401
+    import mlflow.server.fastapi_app
+    import mlflow.store.artifact.s3_artifact_repo
+    import mlflow.store.model_registry.sqlalchemy_store
+    import mlflow.store.tracking.sqlalchemy_store
+    import psycopg  # noqa: F401
+    import sqlalchemy.dialects.postgresql.psycopg
+    import sqlalchemy.orm
+    import uvicorn.lifespan.on
+    import uvicorn.loops.uvloop
+    import uvicorn.middleware.proxy_headers
+    import uvicorn.protocols.http.httptools_impl
+    import uvicorn.protocols.websockets.auto
+    import uvicorn.supervisors  # noqa: F401
+
+    if os.environ.get("MLFLOW_AUTH_CONFIG_PATH"):
+        import mlflow.server.auth  # noqa: F401
+    sqlalchemy.orm.configure_mappers()
+
+
+def main():
+    """Be uvicorn, whose workers are forks of this process."""
+    import multiprocessing
+
+    import uvicorn
+    import uvicorn._subprocess
+
+    gc.disable()
+    _set_internal_variables()
+    if _is_measured():
+        mlflow_metrics.prepare()
+    import_everything()
+    # What is there now stays, so the collector need neither look at it nor write to it, which would copy it.
+    gc.freeze()
+    gc.enable()
+    uvicorn._subprocess.spawn = multiprocessing.get_context("fork")
+    sys.exit(uvicorn.main())
+
+
+if __name__ == "__main__":
+    main()
