@@ -150,6 +150,8 @@ class Cloud:
             "ANSIBLE_COLLECTIONS_PATH": str(ROOT / ".ansible" / "collections"),
             "ANSIBLE_HOST_KEY_CHECKING": "false",
             "ANSIBLE_NOCOLOR": "1",
+            # Else the tasks' lines come in bundles, and their times with them.
+            "PYTHONUNBUFFERED": "1",
             "MOLECULE_SCENARIO_NAME": SCENARIO,
             "MOLECULE_EPHEMERAL_DIRECTORY": str(folder),
             "MOLECULE_PROJECT_DIRECTORY": str(ROOT),

@@ -247,6 +247,8 @@ def _take_shortcuts(app):
 
 def create_app():
     """Make the application for one worker; the first worker that gets here makes the unit ready."""
+    # A fork has its parent's command line; this is what tells them apart.
+    Path("/proc/self/comm").write_text("mlflow-worker", encoding="ascii")
     _set_internal_variables()
     _fit_pools()
     app = _take_shortcuts(_application())
