@@ -284,8 +284,8 @@ class Cloud:
                 subprocess.run([*inside, "tc", "qdisc", "del", "dev", "eth0", "root"], capture_output=True)
             return
         # This kernel has no netem.
-        chain = f"type nat hook prerouting priority -100; tcp dport 5432 redirect to :{DELAY_PORT};"
-        redirect = f"table ip bench {{ chain prerouting {{ {chain} }} }}"
+        chain = f"type nat hook prerouting priority -100;\ntcp dport 5432 redirect to :{DELAY_PORT}"
+        redirect = f"table ip bench {{\nchain prerouting {{\n{chain}\n}}\n}}\n"
         proxy = subprocess.Popen(
             [*inside, sys.executable, __file__, "delay", str(DELAY_PORT), "5432", str(milliseconds)],
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True,
