@@ -174,6 +174,9 @@ from ansible_collections.mlops.mlflow_aws.plugins.module_utils import _postgresq
 
 # Any number, as long as all runs use the same: what they note, they note one after the other.
 LOCK = 0x6D6C726F74
+# So many looks in a row, a second apart, have to find nobody busy: a login that is open for a moment only, of a job on a
+# machine that was forgotten, say, is between two sessions in one of them.
+CALM_LOOKS = 3
 
 SESSIONS = """
 SELECT pid, client_addr::text, state,
@@ -331,7 +334,7 @@ class Steps:
             return
         begun = self.clock()
         deadline = begun + self.params["recycle"] + self.params["drain_timeout"]
-        busy = []
+        busy, calm = [], 0
         while not self.params["emergency"]:
             self._step_in_lease()
             sessions = self.sessions_of(old)
@@ -343,7 +346,8 @@ class Steps:
                     "file; is it in the inventory, and did something else write the file? Run site.yml, then this again."
                 )
             busy = [session for session in sessions if not session.is_spent(self.params["recycle"], self.params["grace"])]
-            if not busy or self.clock() > deadline:
+            calm = 0 if busy else calm + 1
+            if calm == CALM_LOOKS or self.clock() > deadline:
                 break
             self.sleep(1)
         self._lock(old)

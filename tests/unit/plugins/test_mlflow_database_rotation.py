@@ -199,11 +199,29 @@ def test_retire_waits_until_no_pool_uses_a_session_again(steps, database):
     assert not again.actions
 
 
-def test_an_old_and_idle_session_is_ended_at_once(steps, database):
+def test_an_old_and_idle_session_is_ended_after_a_few_looks(steps, database):
     made = retiring(steps, database)
     database.sessions = [(1, "mlflow_a", "idle", 100.0, 900.0)]
     made.retire()
-    assert database.ended == [1] and database.time < 1002
+    assert database.ended == [1] and database.time < 1004
+
+
+def test_logins_that_come_and_go_are_seen_although_the_first_look_finds_none(steps, database):
+    made = retiring(steps, database)
+    sleep = database.sleep
+    looks = []
+
+    def come_and_go(seconds):
+        sleep(seconds)
+        looks.append(database.time)
+        # Every second look falls between two of them.
+        began = database.time - 0.3
+        database.sessions = [(len(looks), "mlflow_a", "idle", began, began)] if len(looks) % 2 == 0 else []
+
+    made.sleep = come_and_go
+    with pytest.raises(steps.error, match="is not locked: it was logged in again.*10.0.0.1"):
+        made.retire()
+    assert database.login["mlflow_a"] and database.ended == []
 
 
 def test_busy_sessions_are_waited_for_and_never_ended(steps, database):
