@@ -3,14 +3,16 @@
 """
 Run molecule scenarios, two at a time, each lane on a local cloud of its own. Called by bin/test.
 
-    python bin/_lanes.py LOG_DIR SCENARIO…
+    python bin/_lanes.py LOG_DIR [--beside NAME COMMAND] SCENARIO…
 
-A scenario waits for machines half of its time, so that two take two thirds of the time of one after the other. Prints how
-far each is, and of a failed one the end of its log; the exit code is the number of those that failed.
+A scenario waits for machines half of its time, so that two take two thirds of the time of one after the other. The command
+(one argument, for a shell) runs beside both lanes and cares for its own cloud. Prints how far each is, and of a failed one
+the end of its log; the exit code is the number of scenarios that failed, and 100 more where the command did.
 """
 
 from __future__ import annotations
 
+import argparse
 import os
 import re
 import signal
@@ -18,7 +20,9 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 # Names and slots that nothing else takes by default; the first is the one that a person's own runs take.
 CLOUDS = [
@@ -26,12 +30,15 @@ CLOUDS = [
     ("test2", os.environ.get("LOCALCLOUD_SECOND_SLOT", "6")),
 ]
 SHOWN_SECONDS = 20
-TASK = re.compile(r"^TASK \[(.*?)\]", re.MULTILINE)
+# Ansible's tasks, and pytest's tests.
+STEP = re.compile(r"^(?:TASK \[|tests/\S+::)(.*?)(?:\]| |$)", re.MULTILINE)
 
 
 class Lanes:
-    def __init__(self, log_dir, scenarios):
+    def __init__(self, log_dir, scenarios, beside=None):
         self.log_dir = Path(log_dir)
+        self.beside = beside
+        self.beside_failed = False
         self.waiting = list(scenarios)
         self.lock = threading.Lock()
         self.running = {}
@@ -75,30 +82,45 @@ class Lanes:
     def scenario(self, scenario, cloud, cloud_log, environ):
         log = self.log_dir / f"molecule-{scenario}.log"
         log.unlink(missing_ok=True)
-        self.say(f"molecule {scenario} …")
-        begin = time.monotonic()
-        self.running[scenario] = begin
-        code = self.call([*cloud, "up"], cloud_log, environ)
-        if code:
-            log.write_bytes(cloud_log.read_bytes())
-        else:
-            code = self.call(["molecule", "test", "-s", scenario], log, environ)
-        del self.running[scenario]
-        seconds = time.monotonic() - begin
-        if code:
+        with self.watched(f"molecule {scenario}", log) as outcome:
+            outcome.code = self.call([*cloud, "up"], cloud_log, environ)
+            if outcome.code:
+                log.write_bytes(cloud_log.read_bytes())
+            else:
+                outcome.code = self.call(["molecule", "test", "-s", scenario], log, environ)
+        if outcome.code:
             self.failed.append(scenario)
+
+    def run_beside(self):
+        name, command = self.beside
+        log = self.log_dir / f"{name}.log"
+        log.unlink(missing_ok=True)
+        with self.watched(name, log) as outcome:
+            outcome.code = self.call(["sh", "-c", command], log, os.environ)
+        self.beside_failed = bool(outcome.code)
+
+    @contextmanager
+    def watched(self, title, log):
+        """Say that it begins and how it ended; `show` tells how far it is meanwhile."""
+        self.say(f"{title} …")
+        begin = time.monotonic()
+        self.running[title] = (begin, log)
+        outcome = SimpleNamespace(code=1)
+        yield outcome
+        del self.running[title]
+        seconds = time.monotonic() - begin
+        if outcome.code:
             end = "\n    ".join(log.read_text(errors="replace").splitlines()[-80:])
-            self.say(f"molecule {scenario}: failed after {seconds:.0f} s (exit code {code}). The end of {log}:\n    {end}")
+            self.say(f"{title}: failed after {seconds:.0f} s (exit code {outcome.code}). The end of {log}:\n    {end}")
         else:
-            self.say(f"molecule {scenario}: done in {seconds:.0f} s")
+            self.say(f"{title}: done in {seconds:.0f} s")
 
     def show(self):
         while True:
             time.sleep(SHOWN_SECONDS)
-            for scenario, begin in list(self.running.items()):
-                log = self.log_dir / f"molecule-{scenario}.log"
-                found = TASK.findall(log.read_text(errors="replace")) if log.exists() else []
-                self.say(f"  {scenario}: {time.monotonic() - begin:4.0f} s  {found[-1] if found else ''}")
+            for title, (begin, log) in list(self.running.items()):
+                found = STEP.findall(log.read_text(errors="replace")) if log.exists() else []
+                self.say(f"  {title.removeprefix('molecule ')}: {time.monotonic() - begin:4.0f} s  {''.join(found[-1:])}")
 
     def stop(self, *_signal):
         with self.lock:
@@ -111,12 +133,23 @@ class Lanes:
         signal.signal(signal.SIGINT, self.stop)
         threading.Thread(target=self.show, daemon=True).start()
         lanes = [threading.Thread(target=self.lane, args=cloud) for cloud in CLOUDS[: max(1, len(self.waiting))]]
+        if self.beside:
+            lanes.append(threading.Thread(target=self.run_beside))
         for lane in lanes:
             lane.start()
         for lane in lanes:
             lane.join()
-        return len(self.failed)
+        return len(self.failed) + 100 * self.beside_failed
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("log_dir")
+    parser.add_argument("--beside", nargs=2, metavar=("NAME", "COMMAND"))
+    parser.add_argument("scenarios", nargs="+", metavar="SCENARIO")
+    arguments = parser.parse_args()
+    return Lanes(arguments.log_dir, arguments.scenarios, arguments.beside).run()
 
 
 if __name__ == "__main__":
-    sys.exit(Lanes(sys.argv[1], sys.argv[2:]).run())
+    sys.exit(main())

@@ -43,7 +43,6 @@ def killed(deployment, tmp_path_factory):
     return Killed(deployment, tmp_path_factory.mktemp("kill"))
 
 
-@pytest.mark.long
 def test_every_task(deployment, killed, load, subtests_or_list):
     """One test, since the tasks are found while it runs."""
     with load(clients=2, pause=0.2) as clients:
@@ -112,7 +111,6 @@ def subtests_or_list(request):
     assert not problems, "\n".join(problems)
 
 
-@pytest.mark.long
 def test_site_between_the_two_runs(deployment, killed, load):
     """site.yml meets a rotation that was cut off, before and after the promotion, and does not undo it."""
     with load(clients=2, pause=0.2) as clients:

@@ -42,7 +42,8 @@ def measure(deployment, load, rotations):
     return quiet["p99_ms"], during["p99_ms"]
 
 
-@pytest.mark.parametrize("rotations", [1, pytest.param(ROTATIONS, marks=pytest.mark.long)])
+@pytest.mark.quiet
+@pytest.mark.parametrize("rotations", [1, ROTATIONS])
 def test_no_request_fails_while_passwords_are_rotated(deployment, load, rotations):
     before = deployment.content(APP)
     pids = deployment.main_pids()

@@ -7,11 +7,9 @@ from __future__ import annotations
 import time
 
 import boto3
-import pytest
 from deployment import APP
 
 
-@pytest.mark.long
 def test_one_host_and_a_stopped_one_that_comes_back(deployment, load):
     before = deployment.content(APP)
     first, second = sorted(deployment.hosts)

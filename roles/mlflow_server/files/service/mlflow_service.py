@@ -22,6 +22,7 @@ import asyncio
 import gc
 import logging
 import os
+import signal
 import socket
 import sys
 import time
@@ -249,6 +250,9 @@ def create_app():
     """Make the application for one worker; the first worker that gets here makes the unit ready."""
     # A fork has its parent's command line; this is what tells them apart.
     Path("/proc/self/comm").write_text("mlflow-worker", encoding="ascii")
+    # It has no request yet. uvicorn would only note that it shall end, and MLflow tries a database that does not let it in
+    # for a hundred seconds.
+    noted = signal.signal(signal.SIGTERM, signal.SIG_DFL)
     _set_internal_variables()
     _fit_pools()
     app = _take_shortcuts(_application())
@@ -261,6 +265,7 @@ def create_app():
         _logger.warning("MLflow %s: this service was tested with %s", VERSION, ", ".join(TESTED_VERSIONS))
     _open_stores()
     Draining()
+    signal.signal(signal.SIGTERM, noted)
     _tell_systemd(f"READY=1\nSTATUS=MLflow {VERSION} serves")
     connections = sum(int(os.environ[f"MLFLOW_SQLALCHEMYSTORE_{name}"]) for name in ("POOL_SIZE", "MAX_OVERFLOW"))
     app = Readiness(Admission(app, connections))
