@@ -173,3 +173,25 @@ def test_git_ignores_what_the_commands_make():
         check=False,
     ).stdout.split()
     assert ignored == made, f"git would take up what a command leaves behind; it ignores only {ignored}"
+
+
+SERVICE = ROOT / "roles" / "mlflow_server" / "files" / "service"
+
+
+def test_every_file_of_the_service_is_written_by_a_later_run_too():
+    """The installation copies the folder; a release that changes a file meets hosts that are installed."""
+    tasks = text_of(ROOT / "roles" / "mlflow_server" / "tasks" / "configure.yml")
+    missing = [file.name for file in SERVICE.iterdir() if file.is_file() and f"'service/{file.name}'" not in tasks]
+    assert not missing
+
+
+def test_what_the_service_imports_wants_other_processes_when_it_changes():
+    reads = text_of(ROOT / "roles" / "mlflow_server" / "vars" / "main.yml")
+    known, waiting = set(), {"mlflow_service"}
+    while waiting:
+        known |= waiting
+        texts = [text_of(SERVICE / f"{name}.py") for name in waiting]
+        found = {name for text in texts for name in re.findall(r"^(?:import|from) (mlflow_\w+)", text, re.MULTILINE)}
+        waiting = found - known
+    assert len(known) > 3
+    assert not [name for name in known if f"'/service/{name}.py'" not in reads]

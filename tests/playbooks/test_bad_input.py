@@ -38,6 +38,10 @@ CASES = {
         {"mlflow_aws_ssh_cidrs": ["203.0.113.7"]},
         "mlflow_aws_ssh_cidrs: '203.0.113.7' has no prefix length: for this one address write 203.0.113.7/32",
     ),
+    "a name for a network": (
+        {"mlflow_aws_http_cidrs": ["anywhere"]},
+        "mlflow_aws_http_cidrs: 'anywhere' is not a network",
+    ),
     "the whole internet": (
         {"mlflow_aws_allowed_cidrs": ["0.0.0.0/0"]},
         "0.0.0.0/0 opens the server to the whole internet",

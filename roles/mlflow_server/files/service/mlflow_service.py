@@ -12,7 +12,8 @@ The arguments are uvicorn's own. The first process imports MLflow once and the w
 share its memory and are ready in a second.
 
 Beside MLflow's application there is what a service needs: /ready (mlflow_ready.py), /metrics where it is wanted
-(mlflow_metrics.py), pools that fit the database, and an end that loses no request.
+(mlflow_metrics.py), artifacts that pass through (mlflow_artifacts.py), pools that fit the database, and an end that loses
+no request.
 
 The internal variables belong to MLflow and may change with any version, so the versions that this
 file was tested with are named, and any other one is reported in the journal.
@@ -28,6 +29,7 @@ import sys
 import time
 from pathlib import Path
 
+import mlflow_artifacts
 import mlflow_metrics
 import mlflow_shortcuts
 from mlflow_ready import Readiness
@@ -255,7 +257,9 @@ def create_app():
     noted = signal.signal(signal.SIGTERM, signal.SIG_DFL)
     _set_internal_variables()
     _fit_pools()
-    app = _take_shortcuts(_application())
+    app = _application()
+    mlflow_artifacts.pass_through(app)
+    app = _take_shortcuts(app)
     _keep_artifacts_proxied()
     _answer_what_went_wrong()
 

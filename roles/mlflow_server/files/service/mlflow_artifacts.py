@@ -1,0 +1,248 @@
+# Copyright: (c) 2026, the mlops.mlflow_aws contributors
+# GNU General Public License v3.0 or later (see LICENSE)
+"""Artifacts that pass through the server in parts, as they come, and are never whole on its disk or in its memory.
+
+MLflow by itself writes an artifact to TMPDIR, all of it, before it sends the first byte on. Here some parts are on their way
+to or from S3 at once, and a client that is slow is waited for. An upload that breaks off leaves nothing behind; a download
+names its length, so that a client notices when it breaks off.
+
+MLflow has the place for the uploads itself: a store with StreamUploadMixin is given the stream. For the downloads a route of
+the same path, and so with the same checks of login and permission, is put before MLflow's own.
+"""
+
+import asyncio
+import contextlib
+import posixpath
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
+from mimetypes import guess_type
+
+MIB = 1 << 20
+# What a transfer takes of the memory is (AT_ONCE + 1) parts.
+PART = 8 * MIB
+AT_ONCE = 3
+# S3 takes 10,000 parts, and some stores want all but the last of one size. Beyond 40 GiB, of which no upload says beforehand
+# that it has them, the parts are larger.
+MANY = 5000
+LARGE_PART = 64 * MIB
+# Of all transfers of this process; more than S3's client keeps connections would only wait for one another.
+THREADS = 10
+OF_EACH_REQUEST = ("Bucket", "Key", "ExpectedBucketOwner", "RequestPayer", "SSECustomerAlgorithm", "SSECustomerKey")
+CHECKSUMS = ("ChecksumCRC32", "ChecksumCRC32C", "ChecksumCRC64NVME", "ChecksumSHA1", "ChecksumSHA256")
+
+_threads = ThreadPoolExecutor(THREADS, thread_name_prefix="artifacts")
+
+
+def _in_thread(call, **arguments):
+    return asyncio.get_running_loop().run_in_executor(_threads, lambda: call(**arguments))
+
+
+async def _parts(chunks):
+    """The stream in parts of the sizes that S3 wants; the last one is smaller, and may be empty."""
+    number = filled = 0
+    part = bytearray(PART)
+    async for chunk in chunks:
+        rest = memoryview(chunk)
+        while len(rest) >= len(part) - filled:
+            room = len(part) - filled
+            part[filled:] = rest[:room]
+            yield part
+            number += 1
+            rest, filled = rest[room:], 0
+            part = bytearray(PART if number < MANY else LARGE_PART)
+        part[filled : filled + len(rest)] = rest
+        filled += len(rest)
+    del part[filled:]
+    yield part
+
+
+async def upload(s3, chunks, **target):
+    """
+    Make an object of a stream.
+
+    :arg s3: boto3's client.
+    :arg chunks: What to store, as an asynchronous iterable of bytes.
+    :arg target: Bucket, Key, and what else S3 is to know of the object.
+    :raises botocore.exceptions.ClientError: where S3 refuses. What raises the stream is raised again. There is no object then.
+    """
+    parts = _parts(chunks)
+    data = await anext(parts)
+    if len(data) < PART:
+        await _in_thread(s3.put_object, Body=data, **target)
+        return
+    started = await _in_thread(s3.create_multipart_upload, **target)
+    # S3 is told about the object where it begins, and about the request each time.
+    same = {name: target[name] for name in OF_EACH_REQUEST if name in target} | {"UploadId": started["UploadId"]}
+    pending: deque = deque()
+    done = []
+
+    async def finish_one():
+        number, answer = pending.popleft()
+        answer = await answer
+        done.append({"PartNumber": number, "ETag": answer["ETag"], **{k: answer[k] for k in CHECKSUMS if k in answer}})
+
+    try:
+        number = 0
+        while data:
+            number += 1
+            pending.append((number, _in_thread(s3.upload_part, PartNumber=number, Body=data, **same)))
+            if len(pending) == AT_ONCE:
+                await finish_one()
+            data = await anext(parts, b"")
+        while pending:
+            await finish_one()
+        await _in_thread(s3.complete_multipart_upload, MultipartUpload={"Parts": done}, **same)
+    except BaseException:
+        # A part that arrives after the end would stay, so they are waited for. The client may be gone and this be cancelled.
+        await asyncio.shield(_abort(s3, [answer for _number, answer in pending], same))
+        raise
+
+
+async def _abort(s3, pending, same):
+    await asyncio.gather(*pending, return_exceptions=True)
+    # Where even that is refused, the bucket's rule for uploads that were begun and never ended removes it.
+    with contextlib.suppress(Exception):
+        await _in_thread(s3.abort_multipart_upload, **same)
+
+
+class Download:
+    """An object of S3: `length`, and its content by `stream()`."""
+
+    def __init__(self, s3, source, first):
+        self._s3 = s3
+        self._source = source
+        self._body = first["Body"]
+        # bytes 0-8388607/1073741824, but not where the store gave all at once.
+        part, _, whole = first.get("ContentRange", "").partition("/")
+        self.length = int(whole) if whole else first["ContentLength"]
+        self._come = int(part.rpartition("-")[2]) + 1 if whole else self.length
+        self._etag = {"IfMatch": first["ETag"]} if first.get("ETag") else {}
+
+    @classmethod
+    async def begin(cls, s3, **source):
+        """
+        Ask for the first part, so that it is known what there is.
+
+        :arg source: Bucket, Key, and what else S3 is to know of the request.
+        :raises botocore.exceptions.ClientError: where S3 refuses.
+        """
+        from botocore.exceptions import ClientError
+
+        try:
+            first = await _in_thread(s3.get_object, Range=f"bytes=0-{PART - 1}", **source)
+        except ClientError as error:
+            # There is no first byte of an empty object.
+            if error.response["Error"]["Code"] not in ("InvalidRange", "416"):
+                raise
+            first = await _in_thread(s3.get_object, **source)
+        return cls(s3, source, first)
+
+    def _part(self, begin):
+        # Another object that has taken its place meanwhile is not mixed with this one: S3 refuses.
+        end = min(begin + PART, self.length)
+        got = self._s3.get_object(Range=f"bytes={begin}-{end - 1}", **self._etag, **self._source)["Body"].read()
+        if len(got) != end - begin:
+            raise OSError(f"{len(got)} bytes came of {end - begin}")
+        return got
+
+    async def stream(self):
+        pending: deque = deque()
+        starts = iter(range(self._come, self.length, PART))
+
+        def ask():
+            if (begin := next(starts, None)) is not None:
+                pending.append(_in_thread(self._part, begin=begin))
+
+        for _ in range(AT_ONCE - 1):
+            ask()
+        try:
+            # All of it, where the store does not give parts.
+            while data := await _in_thread(lambda: self._body.read(PART)):
+                yield data
+            while pending:
+                data = await pending.popleft()
+                ask()
+                yield data
+        finally:
+            for answer in pending:
+                answer.cancel()
+
+
+def _problem(error):
+    """What MLflow answers where S3 refused or was not there."""
+    from botocore.exceptions import ClientError
+    from mlflow.exceptions import MlflowException
+    from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST, TEMPORARILY_UNAVAILABLE
+
+    code = error.response["Error"]["Code"] if isinstance(error, ClientError) else type(error).__name__
+    if code in ("NoSuchKey", "404", "NotFound"):
+        return MlflowException("There is no such artifact.", RESOURCE_DOES_NOT_EXIST)
+    return MlflowException(f"The artifact store does not take part: {code}.", TEMPORARILY_UNAVAILABLE)
+
+
+def pass_through(app):
+    """Let MLflow's application (FastAPI's) pass artifacts through."""
+    import json
+
+    from botocore.exceptions import BotoCoreError, ClientError
+    from fastapi import HTTPException
+    from fastapi.responses import JSONResponse, StreamingResponse
+    from fastapi.routing import APIRoute
+    from mlflow.exceptions import MlflowException
+    from mlflow.server import artifact_router
+    from mlflow.store.artifact import artifact_repository_registry as registry
+    from mlflow.store.artifact.artifact_repo import StreamUploadMixin
+    from mlflow.store.artifact.s3_artifact_repo import S3ArtifactRepository
+
+    class StreamingS3(S3ArtifactRepository, StreamUploadMixin):
+        def target(self, path):
+            bucket, root = self.parse_s3_compliant_uri(self.artifact_uri)
+            return {"Bucket": bucket, "Key": posixpath.join(root, path), **self._bucket_owner_params}
+
+        async def client(self):
+            # To make one takes a tenth of a second.
+            return await _in_thread(self._get_s3_client)
+
+        async def log_artifact_from_async_stream(self, chunks, artifact_file_name, artifact_path=None):
+            about = dict(zip(("ContentType", "ContentEncoding"), guess_type(artifact_file_name), strict=True))
+            about = {name: value for name, value in about.items() if value} | (self.get_s3_file_upload_extra_args() or {})
+            target = self.target(posixpath.join(artifact_path or "", posixpath.basename(artifact_file_name)))
+            try:
+                await upload(await self.client(), chunks, **about, **target)
+            except (BotoCoreError, ClientError) as error:
+                raise _problem(error) from error
+
+        def log_artifact_from_stream(self, stream, artifact_file_name, artifact_path=None):
+            async def chunks():
+                while chunk := stream.read(MIB):
+                    yield chunk
+
+            asyncio.run(self.log_artifact_from_async_stream(chunks(), artifact_file_name, artifact_path))
+
+    async def download_artifact(artifact_path: str):
+        if not artifact_router._is_serving_proxied_artifacts():
+            raise HTTPException(503, "This server passes no artifacts through (mlflow_server_artifact_access is direct).")
+        try:
+            path = artifact_router._get_workspace_scoped_path(artifact_router.validate_path_is_safe(artifact_path))
+            store = artifact_router._get_artifact_repo()
+            try:
+                download = await Download.begin(await store.client(), **store.target(path))
+            except (BotoCoreError, ClientError) as error:
+                raise _problem(error) from error
+        except MlflowException as error:
+            return JSONResponse(json.loads(error.serialize_as_json()), error.get_http_status_code())
+        name = posixpath.basename(path)
+        return StreamingResponse(
+            download.stream(),
+            headers={
+                "Content-Type": artifact_router._guess_mime_type(name),
+                "Content-Disposition": artifact_router._content_disposition(name),
+                "Content-Length": str(download.length),
+                "X-Content-Type-Options": "nosniff",
+            },
+        )
+
+    registry._artifact_repository_registry.register("s3", StreamingS3)
+    for prefix in ("/api", "/ajax-api"):
+        path = prefix + "/2.0/mlflow-artifacts/artifacts/{artifact_path:path}"
+        app.router.routes.insert(0, APIRoute(path, download_artifact, methods=["GET"]))

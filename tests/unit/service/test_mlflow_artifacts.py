@@ -1,0 +1,194 @@
+# Copyright: (c) 2026, the mlops.mlflow_aws contributors
+# GNU General Public License v3.0 or later (see LICENSE)
+"""Artifacts that pass through, against moto's S3 in this process."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+import threading
+from pathlib import Path
+
+import boto3
+import pytest
+from botocore.exceptions import ClientError
+from moto import mock_aws
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "roles" / "mlflow_server" / "files" / "service"))
+
+import mlflow_artifacts  # noqa: E402
+from mlflow_artifacts import PART, Download, upload  # noqa: E402
+
+TARGET = {"Bucket": "artifacts", "Key": "a/b c/ü.bin"}
+
+
+@pytest.fixture
+def s3(monkeypatch):
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "x")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "x")
+    with mock_aws():
+        client = boto3.client("s3", region_name="us-east-1")
+        client.create_bucket(Bucket="artifacts")
+        yield client
+
+
+async def stream(data, size=100_000):
+    for begin in range(0, len(data), size):
+        yield data[begin : begin + size]
+
+
+async def download(s3):
+    got = await Download.begin(s3, **TARGET)
+    return got.length, b"".join([part async for part in got.stream()])
+
+
+@pytest.mark.parametrize("size", [0, 1, PART - 1, PART, PART + 1, 3 * PART, 5 * PART + 12345])
+def test_what_goes_up_comes_down(s3, size):
+    data = os.urandom(size)
+    asyncio.run(upload(s3, stream(data), ContentType="text/plain", **TARGET))
+    assert s3.get_object(**TARGET)["Body"].read() == data
+    assert s3.head_object(**TARGET)["ContentType"] == "text/plain"
+    length, back = asyncio.run(download(s3))
+    assert length == size and back == data
+
+
+def test_an_upload_that_breaks_off_leaves_nothing(s3):
+    async def broken():
+        yield b"x" * (2 * PART + 1)
+        raise ConnectionError("the client is gone")
+
+    with pytest.raises(ConnectionError):
+        asyncio.run(upload(s3, broken(), **TARGET))
+    assert "Contents" not in s3.list_objects_v2(Bucket="artifacts")
+    assert "Uploads" not in s3.list_multipart_uploads(Bucket="artifacts")
+
+
+def test_an_upload_that_is_cancelled_leaves_nothing(s3):
+    async def endless():
+        yield b"x" * (PART + 1)
+        await asyncio.sleep(60)
+
+    async def cancel():
+        task = asyncio.create_task(upload(s3, endless(), **TARGET))
+        await asyncio.sleep(0.5)
+        assert "Uploads" in s3.list_multipart_uploads(Bucket="artifacts")
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    asyncio.run(cancel())
+    assert "Uploads" not in s3.list_multipart_uploads(Bucket="artifacts")
+
+
+def test_what_was_there_stays_where_an_upload_breaks_off(s3):
+    s3.put_object(Body=b"before", **TARGET)
+
+    async def broken():
+        yield b"x" * (PART + 1)
+        raise ConnectionError("the client is gone")
+
+    with pytest.raises(ConnectionError):
+        asyncio.run(upload(s3, broken(), **TARGET))
+    assert s3.get_object(**TARGET)["Body"].read() == b"before"
+
+
+class Counted:
+    """S3 that counts how many calls are under way at once."""
+
+    def __init__(self, s3):
+        self._s3 = s3
+        self._lock = threading.Lock()
+        self._now = self.most = 0
+
+    def __getattr__(self, name):
+        call = getattr(self._s3, name)
+
+        def counted(**arguments):
+            with self._lock:
+                self._now += 1
+                self.most = max(self.most, self._now)
+            try:
+                return call(**arguments)
+            finally:
+                with self._lock:
+                    self._now -= 1
+
+        return counted
+
+
+def test_a_fast_client_waits_for_a_slow_store(s3):
+    """No more than a few parts are in memory, however fast the client is."""
+    taken = []
+
+    async def eager():
+        for number in range(40):
+            taken.append(number)
+            yield b"x" * (PART // 2)
+
+    release = threading.Event()
+
+    class Slow(Counted):
+        def upload_part(self, **arguments):
+            release.wait(30)
+            return self._s3.upload_part(**arguments)
+
+    async def begin():
+        task = asyncio.create_task(upload(Slow(s3), eager(), **TARGET))
+        await asyncio.sleep(0.5)
+        waiting = len(taken)
+        release.set()
+        await task
+        return waiting
+
+    assert asyncio.run(begin()) <= 2 * (mlflow_artifacts.AT_ONCE + 1)
+    assert len(taken) == 40
+    assert s3.head_object(**TARGET)["ContentLength"] == 20 * PART
+
+
+def test_parts_come_down_ahead_and_in_order(s3):
+    data = os.urandom(6 * PART)
+    s3.put_object(Body=data, **TARGET)
+    counted = Counted(s3)
+
+    async def slow_reader():
+        got = await Download.begin(counted, **TARGET)
+        parts = []
+        async for part in got.stream():
+            parts.append(part)
+            await asyncio.sleep(0.05)
+        return b"".join(parts)
+
+    assert asyncio.run(slow_reader()) == data
+    assert counted.most <= mlflow_artifacts.AT_ONCE
+
+
+def test_an_object_that_is_replaced_meanwhile_is_not_mixed(s3):
+    s3.put_object(Body=b"a" * (5 * PART), **TARGET)
+
+    async def read():
+        got = await Download.begin(s3, **TARGET)
+        parts = got.stream()
+        await anext(parts)
+        s3.put_object(Body=b"b" * (5 * PART), **TARGET)
+        with pytest.raises(ClientError):
+            async for part in parts:
+                assert b"b" not in part
+
+    asyncio.run(read())
+
+
+def test_what_is_not_there_is_said(s3):
+    with pytest.raises(ClientError, match="NoSuchKey"):
+        asyncio.run(download(s3))
+
+
+def test_beyond_many_parts_they_are_larger(monkeypatch):
+    monkeypatch.setattr(mlflow_artifacts, "PART", 10)
+    monkeypatch.setattr(mlflow_artifacts, "LARGE_PART", 25)
+    monkeypatch.setattr(mlflow_artifacts, "MANY", 3)
+
+    async def sizes():
+        return [len(part) async for part in mlflow_artifacts._parts(stream(b"x" * 92, 7))]
+
+    assert asyncio.run(sizes()) == [10, 10, 10, 25, 25, 12]
