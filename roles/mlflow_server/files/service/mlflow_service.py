@@ -156,7 +156,9 @@ def _open_stores():
     """Open the stores now: a worker that can't reach its database must not be called ready."""
     from mlflow.server.handlers import _get_model_registry_store, _get_tracking_store
 
-    _get_tracking_store().get_experiment("0")
+    store = _get_tracking_store()
+    mlflow_shortcuts.ask_a_store_less(store)
+    store.get_experiment("0")
     _get_model_registry_store()
 
 
