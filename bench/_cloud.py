@@ -86,6 +86,8 @@ class Cloud:
             "ANSIBLE_NOCOLOR": "1",
             # Else the tasks' lines come in bundles, and their times with them.
             "PYTHONUNBUFFERED": "1",
+            # Without skipped hosts a task's line comes with its first result, and its time would be the next one's.
+            "ANSIBLE_DISPLAY_SKIPPED_HOSTS": "true",
             "MOLECULE_SCENARIO_NAME": self.scenario,
             "MOLECULE_EPHEMERAL_DIRECTORY": str(folder),
             "MOLECULE_PROJECT_DIRECTORY": str(ROOT),
