@@ -4,18 +4,13 @@
 
 from __future__ import annotations
 
-import json
 import os
-import platform
 import re
 import subprocess
 import sys
 import time
-from datetime import UTC, datetime
-from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-RESULTS = ROOT / "bench" / "results"
+from _cloud import RESULTS, ROOT, changes, write
 
 PLAYBOOK = ["ansible-playbook", "site.yml", "-i", "inventory/local"]
 CLOUD = [sys.executable, "-m", "localcloud"]
@@ -31,11 +26,6 @@ STEPS = [
     ("bin/quickstart, downloads cached", ["bin/quickstart"], None),
     ("bin/quickstart again", ["bin/quickstart"], None),
 ]
-
-
-def changes(output: str) -> int:
-    """Sum of changed= in Ansible's recap."""
-    return sum(int(number) for number in re.findall(r"^\S+ +: ok=\d+ +changed=(\d+)", output, re.MULTILINE))
 
 
 def measure(name: str, command: list[str], expected: str | None) -> dict:
@@ -68,20 +58,8 @@ def main() -> None:
     rows = [measure(*step) for step in STEPS]
     subprocess.run(["bin/quickstart", "--down"], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
     print(f"\n{table(rows)}")
-    RESULTS.mkdir(exist_ok=True)
-    file = RESULTS / "deploy.json"
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2**20
-    about = {
-        "benchmark": "deploy",
-        "at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "cores": os.cpu_count(),
-        "memory_mib": memory,
-        "kernel": platform.release(),
-        "python": platform.python_version(),
-        "rows": rows,
-    }
-    file.write_text(json.dumps(about, indent=2) + "\n")
-    print(f"\nWritten to {file.relative_to(ROOT)}")
+    write("deploy", {"memory_mib": memory, "rows": rows})
 
 
 if __name__ == "__main__":

@@ -5,17 +5,13 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
-import platform
 import sys
 import tempfile
 import time
-from datetime import UTC, datetime
-from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-RESULTS = ROOT / "bench" / "results"
+from _cloud import ROOT, write
+
 # The load and the deployment are those of the tests.
 sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "rotation"), str(ROOT / "tests")]
 
@@ -83,22 +79,13 @@ def main() -> None:
           f"the service was {'' if restarted else 'not '}restarted")  # fmt: skip
     for answer in load.failed[:10]:
         print(f"  {answer.what}: {answer.problem}")
-    RESULTS.mkdir(exist_ok=True)
-    about = {
-        "benchmark": "rotate",
-        "at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "cores": os.cpu_count(),
-        "kernel": platform.release(),
-        "python": platform.python_version(),
+    write("rotate", {
         **vars(arguments),
         "p99_ratio": ratio,
         "failed": len(load.failed),
         "restarted": restarted,
         "rows": rows,
-    }
-    file = RESULTS / "rotate.json"
-    file.write_text(json.dumps(about, indent=2) + "\n")
-    print(f"\nWritten to {file.relative_to(ROOT)}")
+    })  # fmt: skip
     sys.exit(1 if load.failed or restarted else 0)
 
 

@@ -11,12 +11,10 @@ from __future__ import annotations
 
 import argparse
 import base64
-import configparser
 import contextlib
 import hashlib
 import json
 import os
-import platform
 import re
 import secrets
 import select
@@ -31,19 +29,11 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 
-import yaml
+from _cloud import DATABASE, REGION, RESULTS, Cloud, run, write
 
-ROOT = Path(__file__).resolve().parent.parent
-RESULTS = ROOT / "bench" / "results"
-sys.path.insert(0, str(ROOT))
-
-SCENARIO = "bench-serve"
-DATABASE = "db.example.internal"
 VERSION = "3.17.2"
-REGION = "eu-central-1"
 # Where the delaying proxy listens, beside PostgreSQL.
 DELAY_PORT = 5433
 GUIDE_PORT = 5000
@@ -125,127 +115,17 @@ def delay(listen: int, port: int, milliseconds: float) -> None:
 # --- machines --------------------------------------------------------------------------------------------------------
 
 
-def run(*command: str, text: str | None = None, timeout: float = 600, **options) -> str:
-    done = subprocess.run(command, input=text, capture_output=True, text=True, timeout=timeout, cwd=ROOT, **options)
-    if done.returncode:
-        output = (done.stdout + done.stderr)[-4000:]
-        raise SystemExit(f"{' '.join(command)[:300]} failed with exit code {done.returncode}:\n{output}")
-    return done.stdout.strip()
-
-
-class Cloud:
+class Pair(Cloud):
     """Three machines: one served by the roles ("serve-ours"), one by the guide ("serve-guide"), and one with PostgreSQL."""
 
     OURS, GUIDE, BASE = "serve-ours", "serve-guide", "serve-db"
 
     def __init__(self, folder: Path):
-        from localcloud.config import Config
-
-        self.folder = folder
-        self.config = Config.from_environment()
-        environ = {k: v for k, v in os.environ.items() if not k.startswith(("AWS_", "ANSIBLE_", "MOLECULE_"))}
-        self.environ = {
-            **environ,
-            "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
-            "ANSIBLE_COLLECTIONS_PATH": str(ROOT / ".ansible" / "collections"),
-            "ANSIBLE_HOST_KEY_CHECKING": "false",
-            "ANSIBLE_NOCOLOR": "1",
-            # Else the tasks' lines come in bundles, and their times with them.
-            "PYTHONUNBUFFERED": "1",
-            "MOLECULE_SCENARIO_NAME": SCENARIO,
-            "MOLECULE_EPHEMERAL_DIRECTORY": str(folder),
-            "MOLECULE_PROJECT_DIRECTORY": str(ROOT),
-        }
-        self.key = folder / "ssh_key"
-        self.bucket = f"molecule-{SCENARIO}-artifacts"
-        self.addresses: dict[str, str] = {}
-
-    def localcloud(self, command: str, check: bool = True) -> bool:
-        done = subprocess.run(
-            [sys.executable, "-m", "localcloud", command], cwd=ROOT, env=self.environ, capture_output=True, text=True
-        )
-        if check and done.returncode:
-            raise SystemExit(done.stdout + done.stderr)
-        return done.returncode == 0
-
-    def play(self, playbook: str, *arguments: str, variables: dict | None = None) -> dict[str, float]:
-        """Run a playbook; answers with the seconds of each of its tasks, by name."""
-        log = RESULTS / "log" / f"serve-{Path(playbook).stem}.log"
-        log.parent.mkdir(parents=True, exist_ok=True)
-        command = ["ansible-playbook", playbook, *arguments]
-        if variables:
-            command += ["-e", json.dumps(variables)]
-        tasks: dict[str, float] = {}
-        name, since = "", time.monotonic()
-        with log.open("w", buffering=1) as output, subprocess.Popen(
-            command, cwd=ROOT, env=self.environ, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-            text=True, errors="replace",
-        ) as process:  # fmt: skip
-            for line in process.stdout:
-                output.write(line)
-                if found := re.match(r"^(?:TASK|RUNNING HANDLER|PLAY RECAP) ?\[?(.*?)\]? \*+$", line):
-                    now = time.monotonic()
-                    if name:
-                        tasks[name] = tasks.get(name, 0) + now - since
-                    name, since = found[1].split(" : ")[-1], now
-        if process.returncode:
-            raise SystemExit(f"{playbook} failed with exit code {process.returncode}:\n{log.read_text()[-4000:]}")
-        return tasks
-
-    def up(self) -> None:
-        instances = self.folder / "instances.yml"
-        self.play(
-            "molecule/shared/create.yml",
-            variables={
-                "molecule_yml": {"platforms": [{"name": n, "image": "debian-13"} for n in (self.OURS, self.GUIDE, self.BASE)]},
-                "molecule_instance_config": str(instances),
-            },
-        )
-        self.find(instances)
-        hosts = {
-            name: {
-                "ansible_host": address,
-                "ansible_user": "admin",
-                "ansible_ssh_private_key_file": str(self.key),
-                "ansible_ssh_common_args": "-o UserKnownHostsFile=/dev/null -o LogLevel=ERROR",
-                "ansible_python_interpreter": "/usr/bin/python3",
-            }
-            for name, address in self.addresses.items()
-        }
-        groups = {
-            "mlflow": {"hosts": {name: hosts[name] for name in (self.OURS, self.GUIDE)}},
-            "database": {"hosts": {self.BASE: hosts[self.BASE]}},
-        }
-        (self.folder / "inventory.yml").write_text(yaml.safe_dump({"all": {"children": groups}}))
-        self.open_ports()
-        self.play("molecule/shared/prepare.yml", *self.inventory)
-
-    @property
-    def inventory(self) -> list[str]:
-        return ["-i", str(self.folder / "inventory.yml")]
-
-    def find(self, instances: Path) -> None:
-        self.addresses = {about["instance"]: about["address"] for about in yaml.safe_load(instances.read_text())}
-
-    def aws(self, service: str):
-        import boto3
-        from botocore.config import Config
-
-        login = configparser.ConfigParser()
-        login.read(self.config.credentials_file)
-        return boto3.client(
-            service,
-            region_name=REGION,
-            endpoint_url=self.config.api_url,
-            verify=str(self.config.ca_file),
-            aws_access_key_id=login["localcloud"]["aws_access_key_id"],
-            aws_secret_access_key=login["localcloud"]["aws_secret_access_key"],
-            config=Config(retries={"total_max_attempts": 1}, read_timeout=600),
-        )
+        super().__init__("serve", folder, [self.OURS, self.GUIDE], self.BASE)
 
     def open_ports(self) -> None:
         ec2 = self.aws("ec2")
-        group = ec2.describe_security_groups(Filters=[{"Name": "group-name", "Values": [f"molecule-{SCENARIO}"]}])
+        group = ec2.describe_security_groups(Filters=[{"Name": "group-name", "Values": [f"molecule-{self.scenario}"]}])
         ranges = [{"CidrIp": self.config.default_vpc_cidr}]
         ec2.authorize_security_group_ingress(
             GroupId=group["SecurityGroups"][0]["GroupId"],
@@ -253,16 +133,6 @@ class Cloud:
                 {"IpProtocol": "tcp", "FromPort": port, "ToPort": port, "IpRanges": ranges} for port in (GUIDE_PORT, DELAY_PORT)
             ],
         )
-
-    def ssh_command(self, host: str, *command: str) -> list[str]:
-        return [
-            "ssh", "-i", str(self.key), "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-o",
-            "LogLevel=ERROR", "-o", "ConnectTimeout=20", f"admin@{self.addresses[host]}", "sudo", *command,
-        ]  # fmt: skip
-
-    def ssh(self, host: str, script: str, timeout: float = 600) -> str:
-        """A script by standard input, so that nothing in it is in an argument."""
-        return run(*self.ssh_command(host, "bash", "-eus"), text=script, timeout=timeout)
 
     def namespace(self) -> str:
         """The network namespace of the database's machine."""
@@ -528,14 +398,14 @@ else:
 """
 
 
-def memory(cloud: Cloud, server: Server) -> tuple[float, int]:
+def memory(cloud: Pair, server: Server) -> tuple[float, int]:
     """MiB and number of processes."""
     size, count = run(*cloud.ssh_command(server.host, "python3", "-", ",".join(server.units)), text=MEMORY).split()
     return int(size) / 1024, int(count)
 
 
 @contextlib.contextmanager
-def watched(cloud: Cloud, server: Server):
+def watched(cloud: Pair, server: Server):
     """Memory at the begin and at most, in MiB, once the block is over."""
     cloud.ssh(server.host, f"cat >/run/bench-memory.py <<'PROGRAM'\n{MEMORY}\nPROGRAM\n")
     command = cloud.ssh_command(server.host, "python3", "/run/bench-memory.py", ",".join(server.units), "watch")
@@ -549,7 +419,7 @@ def watched(cloud: Cloud, server: Server):
     found.extend(int(size) / 1024 for size in text.split())
 
 
-def started(cloud: Cloud, server: Server) -> float:
+def started(cloud: Pair, server: Server) -> float:
     """Seconds from the start to the first moment at which it says that it is ready."""
     if server.name == "ours":
         script = """
@@ -586,7 +456,7 @@ def wait_until_asked(server: Server, seconds: float = 180) -> None:
     time.sleep(15)
 
 
-def guide(cloud: Cloud) -> float:
+def guide(cloud: Pair) -> float:
     """MLflow as its documentation says, with every default; answers with the seconds of the installation."""
     password = secrets.token_hex(16)
     cloud.ssh(
@@ -641,7 +511,7 @@ UNIT
     return seconds / 1000
 
 
-def deploy(cloud: Cloud) -> tuple[float, float]:
+def deploy(cloud: Pair) -> tuple[float, float]:
     """Both servers; answers with the seconds that each took to install its packages."""
     packages = "python3-venv nginx-light openssl ca-certificates curl"
     for host in (cloud.OURS, cloud.GUIDE):
@@ -654,7 +524,7 @@ def deploy(cloud: Cloud) -> tuple[float, float]:
             """,
         )
     print("ours, by the roles …", flush=True)
-    tasks = cloud.play("molecule/shared/converge.yml", *cloud.inventory, "--limit", cloud.OURS)
+    tasks = cloud.play("molecule/shared/converge.yml", *cloud.inventory, "--limit", cloud.OURS).tasks
     names = ["Make an empty venv", "Install uv", "Install the packages with uv",
              "Compile what the server uses, and note what this version expects of its database"]  # fmt: skip
     # Second, so that a registry that keeps what it has fetched is as warm for it.
@@ -662,7 +532,7 @@ def deploy(cloud: Cloud) -> tuple[float, float]:
     return sum(tasks[name] for name in names), guide(cloud)
 
 
-def servers(cloud: Cloud) -> tuple[Server, Server]:
+def servers(cloud: Pair) -> tuple[Server, Server]:
     context = ssl.create_default_context()
     context.check_hostname = False
     # The certificate is the server's own; that it is trusted is not what is measured.
@@ -824,7 +694,7 @@ def artifact(server: Server, mib: int) -> tuple[float, float]:
     return up, down
 
 
-def straight(cloud: Cloud, mib: int) -> tuple[float, float]:
+def straight(cloud: Pair, mib: int) -> tuple[float, float]:
     """What the same takes between a client and S3."""
     s3 = cloud.aws("s3")
     with tempfile.NamedTemporaryFile(dir=cloud.folder) as file:
@@ -846,7 +716,7 @@ def straight(cloud: Cloud, mib: int) -> tuple[float, float]:
 
 
 class Bench:
-    def __init__(self, cloud: Cloud, both: tuple[Server, Server], arguments: argparse.Namespace):
+    def __init__(self, cloud: Pair, both: tuple[Server, Server], arguments: argparse.Namespace):
         self.cloud, self.both, self.arguments = cloud, both, arguments
 
     def turns(self, figure: str, measure: Callable[[Server], list[float]], how=statistics.median, rounds: int = 0) -> None:
@@ -1006,11 +876,11 @@ def main() -> None:
     os.environ["LOCALCLOUD_SLOT"] = os.environ.get("LOCALCLOUD_SLOT") or "5"
 
     folder = RESULTS / "serve"
-    cloud = Cloud(folder)
+    cloud = Pair(folder)
     kept = folder / "kept.json"
     try:
         if arguments.keep and kept.exists() and cloud.localcloud("status", check=False):
-            cloud.find(folder / "instances.yml")
+            cloud.find()
             install = json.loads(kept.read_text())
         else:
             cloud.localcloud("reset")
@@ -1054,21 +924,12 @@ def main() -> None:
         print(f"\nThe distance of the database is made by {how}; a round trip takes {trips} ms.")
     print("Artifacts: the guide's server was started with --artifacts-destination for these rows; by its own settings clients\n"
           "talk to S3 themselves, which are the rows \"straight\".")  # fmt: skip
-    about = {
-        "benchmark": "serve",
-        "at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "cores": os.cpu_count(),
-        "load": os.getloadavg(),
-        "kernel": platform.release(),
-        "python": platform.python_version(),
+    write("serve", {
         **{key: value for key, value in vars(arguments).items() if key not in ("keep",)},
         "distance_by": how,
         "round_trip_ms": trips,
         "rows": rows,
-    }
-    file = RESULTS / "serve.json"
-    file.write_text(json.dumps(about, indent=2) + "\n")
-    print(f"\nWritten to {file.relative_to(ROOT)}")
+    })  # fmt: skip
 
 
 if __name__ == "__main__":
