@@ -31,7 +31,7 @@ CLOUDS = [
 ]
 SHOWN_SECONDS = 20
 # Ansible's tasks, and pytest's tests.
-STEP = re.compile(r"^(?:TASK \[|tests/\S+::)(.*?)(?:\]| |$)", re.MULTILINE)
+STEP = re.compile(r"^(?:TASK \[(.*?)\]|tests/\S+::(\S+))", re.MULTILINE)
 
 
 class Lanes:
@@ -120,7 +120,8 @@ class Lanes:
             time.sleep(SHOWN_SECONDS)
             for title, (begin, log) in list(self.running.items()):
                 found = STEP.findall(log.read_text(errors="replace")) if log.exists() else []
-                self.say(f"  {title.removeprefix('molecule ')}: {time.monotonic() - begin:4.0f} s  {''.join(found[-1:])}")
+                step = "".join(found[-1]) if found else ""
+                self.say(f"  {title.removeprefix('molecule ')}: {time.monotonic() - begin:4.0f} s  {step}")
 
     def stop(self, *_signal):
         with self.lock:
