@@ -45,7 +45,7 @@ def killed(deployment, tmp_path_factory):
 
 def test_every_task(deployment, killed, load, subtests_or_list):
     """One test, since the tasks are found while it runs."""
-    with load(clients=2, pause=0.2) as clients:
+    with load(clients=2, pause=0.5) as clients:
         whole = killed.whole(rotate_admin=True)
         usual = killed.whole()
         # Fewer would mean that the tasks are not found any more.

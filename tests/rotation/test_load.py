@@ -18,8 +18,8 @@ MARGIN = 30
 ROTATIONS = 10
 
 
-def measure(deployment, load, rotations):
-    """What clients notice of so many rotations, and of the time before: their figures, and the seconds that each took."""
+def measure(deployment, load):
+    """The p99 in milliseconds that clients notice before the rotations, in the first of them, and in all of them."""
     # Clients, both servers, PostgreSQL and the AWS API share this machine's two cores. The load leaves about half of them
     # idle, so that what is measured is the servers' answers and not a queue. Ansible and the API get what is left.
     with deployment.elsewhere(), load(clients=16, pause=0.4) as clients:
@@ -28,34 +28,34 @@ def measure(deployment, load, rotations):
         start = time.time()
         time.sleep(MARGIN)
         marks = [time.time()]
-        for _number in range(rotations):
+        for _number in range(ROTATIONS):
             deployment.must_rotate()
             marks.append(time.time())
         time.sleep(MARGIN)
     begin, end = marks[0], marks[-1]
     quiet = figures(clients.between(start, begin), begin - start)
+    first = figures(clients.between(begin, marks[1]), marks[1] - begin)
     during = figures(clients.between(begin, end), end - begin)
     took = [round(after - before) for before, after in itertools.pairwise(marks)]
-    print(f"\nbefore: {quiet}\nduring: {during}, seconds: {took}")
+    print(f"\nbefore: {quiet}\nfirst: {first}\nall: {during}, seconds: {took}")
     assert not clients.failed, clients.failed[:5]
-    assert quiet["requests"] > 500 and during["requests"] > 500
-    return quiet["p99_ms"], during["p99_ms"]
+    assert quiet["requests"] > 500 and first["requests"] > 300 and during["requests"] > 300 * ROTATIONS
+    return quiet["p99_ms"], first["p99_ms"], during["p99_ms"]
 
 
 @pytest.mark.quiet
-@pytest.mark.parametrize("rotations", [1, ROTATIONS])
-def test_no_request_fails_while_passwords_are_rotated(deployment, load, rotations):
+def test_no_request_fails_while_passwords_are_rotated(deployment, load):
     before = deployment.content(APP)
     pids = deployment.main_pids()
     # No request may fail in any of them. A neighbour of this machine that wants its processor in the one stretch and not in
     # the other is no fault of a rotation, so the ratio is measured again.
     done = 0
     for _measurement in range(3):
-        quiet, during = measure(deployment, load, rotations)
-        done += rotations
-        if during <= 2 * quiet:
+        quiet, *during = measure(deployment, load)
+        done += ROTATIONS
+        if max(during) <= 2 * quiet:
             break
-    assert during <= 2 * quiet
+    assert max(during) <= 2 * quiet
     assert deployment.main_pids() == pids, "the service was restarted"
     after = deployment.check_finished()
     assert (after["username"] == before["username"]) == (done % 2 == 0) and after["password"] != before["password"]
