@@ -17,7 +17,6 @@ import json
 import os
 import re
 import secrets
-import select
 import shutil
 import socket
 import ssl
@@ -31,7 +30,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from _cloud import DATABASE, REGION, RESULTS, Cloud, run, write
+from _cloud import DATABASE, REGION, RESULTS, ROOT, Cloud, run, write
+
+sys.path.insert(0, str(ROOT / "tests"))
+
+from browser import Browser  # noqa: E402
 
 VERSION = "3.17.2"
 # Where the delaying proxy listens, beside PostgreSQL.
@@ -560,15 +563,11 @@ def prepare_data(server: Server) -> None:
 # --- the web page ----------------------------------------------------------------------------------------------------
 
 
-class Browser:
-    """A headless Chromium with an empty profile, told what to do by the DevTools protocol on two pipes."""
+class Page(Browser):
+    """A browser that opens a server's page for the first time."""
 
     def __init__(self, server: Server, folder: Path):
-        self.server = server
-        profile = tempfile.mkdtemp(dir=folder)
-        flags = ["--headless=new", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
-                 "--disable-component-update", "--disable-dev-shm-usage", "--remote-debugging-pipe",
-                 f"--user-data-dir={profile}"]  # fmt: skip
+        flags = []
         if server.tls:
             # The one certificate is trusted, where to ignore its error would take the cache away.
             certificate = ssl.get_server_certificate((server.address, server.port))
@@ -576,73 +575,20 @@ class Browser:
             der = subprocess.run(["openssl", "pkey", "-pubin", "-outform", "DER"], input=public.stdout, capture_output=True)
             digest = base64.b64encode(hashlib.sha256(der.stdout).digest()).decode()
             flags.append(f"--ignore-certificate-errors-spki-list={digest}")
-        program = next(filter(None, map(shutil.which, ("chromium", "chromium-headless-shell"))), None)
-        if not program:
-            raise SystemExit("there is no Chromium")
-        theirs_in, self.out = os.pipe()
-        self.input, theirs_out = os.pipe()
-        # Chromium reads descriptor 3 and writes descriptor 4.
-        self.process = subprocess.Popen(
-            ["bash", "-c", f'exec "$@" 3<&{theirs_in} 4>&{theirs_out}', "sh", program, *flags, "about:blank"],
-            pass_fds=(theirs_in, theirs_out), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )  # fmt: skip
-        os.close(theirs_in)
-        os.close(theirs_out)
-        self.number, self.buffer, self.session = 0, b"", ""
+        super().__init__(folder, *flags)
+        self.server = server
         self.bytes: dict[str, int] = {}
-        self.urls: dict[str, str] = {}
         self.last = 0.0
 
-    def __enter__(self) -> Browser:
-        return self
-
-    def __exit__(self, *error) -> None:
-        with contextlib.suppress(OSError):
-            os.killpg(self.process.pid, 9)
-        self.process.wait()
-        os.close(self.out)
-        os.close(self.input)
-
-    def call(self, method: str, **parameters) -> dict:
-        self.number += 1
-        message = {"id": self.number, "method": method, "params": parameters}
-        if self.session:
-            message["sessionId"] = self.session
-        os.write(self.out, json.dumps(message).encode() + b"\0")
-        while True:
-            answer = self.read(60)
-            if answer is None:
-                raise SystemExit(f"Chromium did not answer {method}")
-            if answer.get("id") == self.number:
-                if "error" in answer:
-                    raise SystemExit(f"Chromium refused {method}: {answer['error']}")
-                return answer["result"]
-
-    def read(self, seconds: float) -> dict | None:
-        deadline = time.monotonic() + seconds
-        while b"\0" not in self.buffer:
-            left = deadline - time.monotonic()
-            if left <= 0 or not select.select([self.input], [], [], left)[0]:
-                return None
-            self.buffer += os.read(self.input, 1 << 20)
-        text, _, self.buffer = self.buffer.partition(b"\0")
-        event = json.loads(text)
-        about = event.get("params", {})
-        if event.get("method") == "Network.requestWillBeSent":
-            self.urls[about["requestId"]] = about["request"]["url"]
+    def event(self, method: str, about: dict) -> None:
+        if method in ("Network.requestWillBeSent", "Network.loadingFinished"):
             self.last = time.monotonic()
-        elif event.get("method") == "Network.loadingFinished":
+        if method == "Network.loadingFinished":
             self.bytes[about["requestId"]] = int(about["encodedDataLength"])
-            self.last = time.monotonic()
-        return event
 
     def load(self, path: str, words: str, megabits: float, latency: float) -> tuple[float, int]:
         """Seconds until the page shows these words, and the bytes that came until all was quiet."""
-        target = self.call("Target.createTarget", url="about:blank")["targetId"]
-        self.session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
-        self.call("Network.enable")
-        self.call("Page.enable")
+        self.open()
         if self.server.authorization:
             self.call("Network.setExtraHTTPHeaders", headers={"Authorization": self.server.authorization})
         speed = megabits * 1e6 / 8
@@ -651,12 +597,7 @@ class Browser:
         )
         begin = time.monotonic()
         self.call("Page.navigate", url=self.server.url + path)
-        look = f"!!document.body && document.body.innerText.includes({json.dumps(words)})"
-        while not self.call("Runtime.evaluate", expression=look)["result"].get("value"):
-            if time.monotonic() - begin > 120:
-                text = self.call("Runtime.evaluate", expression="document.body.innerText")["result"].get("value", "")
-                raise SystemExit(f"{self.server.name}: {words} is not on the page after 120 s; there is: {text[:500]}")
-            self.read(0.02)
+        self.wait_for(words)
         shown = time.monotonic() - begin
         while time.monotonic() - self.last < 3 and time.monotonic() - begin < 120:
             self.read(0.2)
@@ -793,7 +734,7 @@ PROGRAM
         found: dict[str, list] = {server.name: [] for server in self.both}
 
         def load(server: Server) -> list[float]:
-            with Browser(server, self.cloud.folder) as browser:
+            with Page(server, self.cloud.folder) as browser:
                 seconds, size = browser.load("/#/experiments", server.title, 20, 40)
             found[server.name].append((size / 1024, len(browser.bytes)))
             return [seconds]
