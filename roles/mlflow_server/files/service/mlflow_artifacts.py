@@ -89,8 +89,10 @@ async def upload(s3, chunks, **target):
     done = []
 
     async def finish_one():
-        number, answer = pending.popleft()
-        answer = await answer
+        # Shielded and left in its place until it has come, so that it is waited for where this is cancelled.
+        number, sent = pending[0]
+        answer = await asyncio.shield(sent)
+        pending.popleft()
         done.append({"PartNumber": number, "ETag": answer["ETag"], **{k: answer[k] for k in CHECKSUMS if k in answer}})
 
     try:
