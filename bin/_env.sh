@@ -58,7 +58,7 @@ __activity() {
 # Runs the command with its output in LOG_DIR/LOG.log and shows TITLE, the seconds that
 # have passed and what the command is at. A command that fails shows the log's end.
 run() {
-  local title=$1 log=$LOG_DIR/$2.log begin=$SECONDS rc=0 shown=0 passed
+  local title=$1 log=$LOG_DIR/$2.log begin=$SECONDS rc=0 shown=0 took
   shift 2
   mkdir -p "$LOG_DIR"
   [[ -t 1 ]] || say "$title …"
@@ -67,28 +67,28 @@ run() {
   setsid "$@" >"$log" 2>&1 </dev/null 9>&- &
   __child=$!
   while kill -0 "$__child" 2>/dev/null; do
-    passed=$((SECONDS - begin))
+    took=$((SECONDS - begin))
     if [[ -t 1 ]]; then
-      printf '%s%s … %s%d s  %s%s' "$__clear" "$title" "$__dim" "$passed" "$(__activity "$log")" "$__off"
-    elif ((passed >= shown + 20)); then
-      shown=$passed
-      printf '  %4d s  %s\n' "$passed" "$(__activity "$log")"
+      printf '%s%s … %s%d s  %s%s' "$__clear" "$title" "$__dim" "$took" "$(__activity "$log")" "$__off"
+    elif ((took >= shown + 20)); then
+      shown=$took
+      printf '  %4d s  %s\n' "$took" "$(__activity "$log")"
     fi
     sleep 0.2
   done
   wait "$__child" || rc=$?
   __child=''
-  passed=$((SECONDS - begin))
+  took=$((SECONDS - begin))
   if ((rc == 0)); then
     if [[ -t 1 ]]; then
-      printf '%s%s: done in %d s\n' "$__clear" "$title" "$passed"
+      printf '%s%s: done in %d s\n' "$__clear" "$title" "$took"
     else
-      printf '  done in %d s\n' "$passed"
+      printf '  done in %d s\n' "$took"
     fi
     return 0
   fi
   printf '%s%s: %sfailed%s after %d s (exit code %d). The end of %s:\n\n' \
-    "$__clear" "$title" "$__red" "$__off" "$passed" "$rc" "$log" >&2
+    "$__clear" "$title" "$__red" "$__off" "$took" "$rc" "$log" >&2
   tail -n 60 "$log" | sed 's/^/    /' >&2
   printf '\n' >&2
   return "$rc"

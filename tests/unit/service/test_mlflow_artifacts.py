@@ -5,13 +5,16 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import os
 import sys
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 
 import boto3
 import pytest
+from botocore.awsrequest import AWSResponse
 from botocore.exceptions import ClientError
 from moto import mock_aws
 
@@ -66,6 +69,23 @@ def test_s3_can_check_what_comes(s3, size):
     bodies = [headers for method, headers in seen if method == "PUT"]
     assert len(bodies) == 1 + (size > PART)
     assert all("x-amz-checksum-crc32" in headers and "x-amz-trailer" not in headers for headers in bodies)
+
+
+@pytest.mark.parametrize("url, signed", [("https://s3.example.com", False), ("http://s3.example.com", True)])
+@mock_aws
+def test_a_body_is_signed_where_tls_does_not_guard_it(url, signed):
+    """The hash of a body is a tenth of an upload's time; what boto3 does with a checksum of its own is the rule."""
+    login = {"aws_access_key_id": "x", "aws_secret_access_key": "x"}
+    client = boto3.client("s3", region_name="us-east-1", endpoint_url=url, **login)
+    seen = []
+
+    def answer(request, **_):
+        seen.append(request.headers["X-Amz-Content-SHA256"])
+        return AWSResponse(url, 200, {}, SimpleNamespace(stream=lambda: iter([b""])))
+
+    client.meta.events.register_first("before-send.s3", answer)
+    asyncio.run(upload(client, stream(b"body"), **TARGET))
+    assert seen == ([hashlib.sha256(b"body").hexdigest().encode()] if signed else [b"UNSIGNED-PAYLOAD"])
 
 
 def test_an_upload_that_breaks_off_leaves_nothing(s3):

@@ -47,6 +47,13 @@ def _store(call, body, checked, **arguments):
     return call(Body=body, **arguments)
 
 
+def _leave_bodies_unsigned(s3):
+    """boto3 does so itself where TLS and a checksum of its own guard a body, but not where it was given the checksum."""
+    config = s3.meta.config
+    if s3.meta.endpoint_url.startswith("https:"):
+        config.s3 = {"payload_signing_enabled": False, **(config.s3 or {})}
+
+
 async def _parts(chunks):
     """The stream in parts of the sizes that S3 wants; the last one is smaller, and may be empty."""
     number = filled = 0
@@ -78,6 +85,8 @@ async def upload(s3, chunks, **target):
     parts = _parts(chunks)
     data = await anext(parts)
     checked = s3.meta.config.request_checksum_calculation == "when_supported" and "ChecksumAlgorithm" not in target
+    if checked:
+        _leave_bodies_unsigned(s3)
     if len(data) < PART:
         await _in_thread(_store, call=s3.put_object, body=data, checked=checked, **target)
         return
