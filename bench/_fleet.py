@@ -5,13 +5,16 @@ How the role mlflow_server takes to more hosts: 1, 2, 4 and 8 fresh machines tha
 own with an empty PostgreSQL, the play of the scenarios, and the same play again with nothing to change.
 
 The machines share the processors of one computer, where those of a fleet have their own. So what processor time the hosts
-and Ansible take is measured as well, and what it takes at least on so few processors is printed beside the target.
+and Ansible take is measured as well, and what it takes at least on so few processors is printed beside the target. With
+--processors each machine has so much of a processor, never more, whether others want it or not: as machines of a fleet, small
+ones.
 Started by bench/run, which prepares the environment.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import resource
 import shutil
@@ -30,6 +33,7 @@ class Fleet(Cloud):
     def __init__(self, folder: Path, size: int):
         super().__init__("fleet", folder, [f"fleet-{number}" for number in range(1, size + 1)], BASE)
         self.size = size
+        self.limits: list[Path] = []
 
     def find(self) -> None:
         super().find()
@@ -41,18 +45,55 @@ class Fleet(Cloud):
         }
         self.ids = {name: ids[address] for name, address in self.addresses.items()}
 
-    def processor(self, name: str) -> float:
-        """Seconds of processor time that a machine has taken, all its processes together."""
+    def group(self, name: str) -> Path:
+        """The control group of a machine."""
         from localcloud.parts.shell import cgroup_mounts
 
-        group = f"localcloud{self.config.slot}-{self.ids[name]}"
         for mount in cgroup_mounts():
             # On a host with systemd the group is a scope of its.
-            for folder in (mount / group, mount / "system.slice" / f"{group}.scope"):
+            for folder in (mount / self.group_name(name), mount / "system.slice" / f"{self.group_name(name)}.scope"):
                 if (folder / "cpu.stat").exists():
-                    lines = (folder / "cpu.stat").read_text().splitlines()
-                    return int(dict(line.split() for line in lines)["usage_usec"]) / 1e6
+                    return folder
         raise SystemExit(f"the control group of {name} is not found")
+
+    def group_name(self, name: str) -> str:
+        return f"localcloud{self.config.slot}-{self.ids[name]}"
+
+    def processor(self, name: str) -> float:
+        """Seconds of processor time that a machine has taken, all its processes together."""
+        lines = (self.group(name) / "cpu.stat").read_text().splitlines()
+        return int(dict(line.split() for line in lines)["usage_usec"]) / 1e6
+
+    def limit(self, name: str, processors: float) -> None:
+        """Give a machine so much of a processor, and no more."""
+        group, period = self.group(name), 100_000
+        quota = int(processors * period)
+        if (group / "cpu.max").exists():
+            (group / "cpu.max").write_text(f"{quota} {period}")
+            return
+        mounts = [line.split() for line in Path("/proc/mounts").read_text().splitlines()]
+        found = [Path(path) for _device, path, kind, options, *_ in mounts if kind == "cgroup" and "cpu" in options.split(",")]
+        if not found:
+            raise SystemExit("--processors: this computer has no control groups for processors")
+        own = found[0] / self.group_name(name)
+        own.mkdir(exist_ok=True)
+        self.limits.append(own)
+        (own / "cpu.cfs_period_us").write_text(str(period))
+        (own / "cpu.cfs_quota_us").write_text(str(quota))
+        # What a process starts after it was moved is where it is; what it started meanwhile is found by the next look.
+        while moved := self._processes(group) - set((own / "cgroup.procs").read_text().split()):
+            for pid in moved:
+                with contextlib.suppress(ProcessLookupError):
+                    (own / "cgroup.procs").write_text(pid)
+
+    @staticmethod
+    def _processes(group: Path) -> set[str]:
+        return {pid for file in group.rglob("cgroup.procs") for pid in file.read_text().split()}
+
+    def forget_limits(self) -> None:
+        """Remove what `limit` made, once the machines are gone."""
+        while self.limits:
+            self.limits.pop().rmdir()
 
     def converge(self, kind: str) -> dict:
         """The play; its seconds, and the processor seconds of the hosts, of Ansible and of all that ran meanwhile."""
@@ -86,9 +127,8 @@ def _busy() -> float:
     return (user + nice + system + irq + softirq) / os.sysconf("SC_CLK_TCK")
 
 
-def measure(folder: Path, size: int) -> dict:
+def measure(fleet: Fleet, folder: Path, size: int, processors: float) -> dict:
     """Fresh machines, and the play on all of them twice."""
-    fleet = Fleet(folder, size)
     fleet.localcloud("reset")
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
@@ -98,6 +138,9 @@ def measure(folder: Path, size: int) -> dict:
     fleet.localcloud("up")
     # Eight hosts want more connections than a PostgreSQL has by itself.
     fleet.up(database_max_connections=400)
+    if processors:
+        for name in fleet.servers:
+            fleet.limit(name, processors)
     row = {"hosts": size, "machines_seconds": round(time.monotonic() - begin, 1), "load": os.getloadavg()[0]}
     for kind in ("first", "again"):
         row[kind] = about = fleet.converge(kind)
@@ -138,7 +181,7 @@ def where(rows: list[dict]) -> str:
     return "\n".join(lines)
 
 
-def verdict(rows: list[dict]) -> tuple[str, dict | None]:
+def verdict(rows: list[dict], processors: float) -> tuple[str, dict | None]:
     """Whether the target is met, and what the processors allow."""
     by_size = {row["hosts"]: row for row in rows}
     size, bound = TARGET
@@ -148,37 +191,49 @@ def verdict(rows: list[dict]) -> tuple[str, dict | None]:
     ratio = many["seconds"] / one["seconds"]
     least = many["processor_all"] / os.cpu_count() / one["seconds"]
     met = ratio <= bound
-    text = (
-        f"{size} hosts take {ratio:.2f} times as long as one, target at most {bound:.2f}: {'met' if met else 'MISSED'}\n"
-        f"Shared here: {os.cpu_count()} processors, disk and network, by {size} hosts, PostgreSQL, the store and Ansible. "
+    text = f"{size} hosts take {ratio:.2f} times as long as one, target at most {bound:.2f}: {'met' if met else 'MISSED'}"
+    about = {"hosts": size, "ratio": round(ratio, 2), "bound": bound, "met": met, "processors": processors}
+    if processors:
+        return f"{text}\nEach of them had {processors:g} of a processor to itself.", about
+    text += (
+        f"\nShared here: {os.cpu_count()} processors, disk and network, by {size} hosts, PostgreSQL, the store and Ansible. "
         f"The {many['processor_all']:.0f} s of\nprocessor time of the run on {size} hosts take {os.cpu_count()} processors "
         f"{many['processor_all'] / os.cpu_count():.0f} s at least: {least:.2f} times the run on one host, whatever\nAnsible "
         f"does. In a fleet each host has processors of its own, and shares Ansible's, which took "
         f"{many['processor_ansible']:.0f} s."
     )  # fmt: skip
-    return text, {"hosts": size, "ratio": round(ratio, 2), "bound": bound, "met": met, "ratio_by_processors": round(least, 2)}
+    return text, {**about, "ratio_by_processors": round(least, 2)}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="bench/run fleet", description=__doc__)
     parser.add_argument("--sizes", type=int, nargs="+", default=[1, 2, 4, 8], metavar="N", help="numbers of hosts")
+    parser.add_argument("--processors", type=float, default=0, metavar="N",
+                        help="how much of a processor each machine has; by default all share all")  # fmt: skip
     parser.add_argument("--keep", action="store_true", help="leave the machines of the last number up")
     arguments = parser.parse_args()
     if min(arguments.sizes) < 1:
         parser.error("a fleet has one host or more")
+    if arguments.processors < 0 or arguments.processors * max(arguments.sizes) >= os.cpu_count():
+        parser.error(f"--processors {arguments.processors:g} for {max(arguments.sizes)} machines: wanted is a number that leaves "
+                     f"something of this computer's {os.cpu_count()} processors to Ansible and the database")  # fmt: skip
     os.environ["LOCALCLOUD_NAME"] = os.environ.get("LOCALCLOUD_NAME") or "bench-fleet"
     os.environ["LOCALCLOUD_SLOT"] = os.environ.get("LOCALCLOUD_SLOT") or "7"
 
     folder = RESULTS / "fleet"
-    rows = []
+    rows, fleets = [], []
     try:
         for size in sorted(set(arguments.sizes)):
-            rows.append(measure(folder, size))
+            fleet = Fleet(folder, size)
+            fleets.append(fleet)
+            rows.append(measure(fleet, folder, size, arguments.processors))
     finally:
         if not arguments.keep:
             Fleet(folder, 0).localcloud("reset", check=False)
             shutil.rmtree(folder, ignore_errors=True)
-    text, target = verdict(rows)
+            for fleet in fleets:
+                fleet.forget_limits()
+    text, target = verdict(rows, arguments.processors)
     print(f"\n{table(rows)}\n\n{where(rows)}")
     if text:
         print(f"\n{text}")
