@@ -6,8 +6,7 @@ Run molecule scenarios, two at a time, each lane on a local cloud of its own. Ca
     python bin/_lanes.py LOG_DIR [--beside NAME COMMAND] SCENARIO…
 
 A scenario waits for machines half of its time, so that two take two thirds of the time of one after the other. The command
-(one argument, for a shell) runs beside both lanes and cares for its own cloud. It is longer than either lane, so it has the
-first call on the processors. Prints how far each is, and of a failed one
+(one argument, for a shell) runs beside both lanes and cares for its own cloud. Prints how far each is, and of a failed one
 the end of its log; the exit code is the number of scenarios that failed, and 100 more where the command did.
 """
 
@@ -31,8 +30,6 @@ CLOUDS = [
     ("test2", os.environ.get("LOCALCLOUD_SECOND_SLOT", "6")),
 ]
 SHOWN_SECONDS = 20
-# How much the lanes, with their clouds and machines, give way to the command beside them.
-NICENESS = 5
 # Ansible's tasks, and pytest's tests.
 STEP = re.compile(r"^(?:TASK \[(.*?)\]|tests/\S+::(\S+))", re.MULTILINE)
 
@@ -65,10 +62,9 @@ class Lanes:
             self.children.remove(child)
 
     def lane(self, name, slot):
-        yielding = ["nice", "-n", str(NICENESS)] if self.beside else []
         # In a log, no boxes as wide as a terminal.
         environ = {**os.environ, "LOCALCLOUD_NAME": name, "LOCALCLOUD_SLOT": slot, "TERM": "dumb", "NO_COLOR": "1"}
-        cloud = [*yielding, sys.executable, "-m", "localcloud"]
+        cloud = [sys.executable, "-m", "localcloud"]
         was_up = subprocess.run([*cloud, "status"], env=environ, capture_output=True).returncode == 0
         cloud_log = self.log_dir / f"localcloud-{name}.log"
         cloud_log.unlink(missing_ok=True)
@@ -78,12 +74,12 @@ class Lanes:
                     if not self.waiting:
                         return
                     scenario = self.waiting.pop(0)
-                self.scenario(scenario, yielding, cloud, cloud_log, environ)
+                self.scenario(scenario, cloud, cloud_log, environ)
         finally:
             if not was_up:
                 self.call([*cloud, "reset"], cloud_log, environ)
 
-    def scenario(self, scenario, yielding, cloud, cloud_log, environ):
+    def scenario(self, scenario, cloud, cloud_log, environ):
         log = self.log_dir / f"molecule-{scenario}.log"
         log.unlink(missing_ok=True)
         with self.watched(f"molecule {scenario}", log) as outcome:
@@ -91,7 +87,7 @@ class Lanes:
             if outcome.code:
                 log.write_bytes(cloud_log.read_bytes())
             else:
-                outcome.code = self.call([*yielding, "molecule", "test", "-s", scenario], log, environ)
+                outcome.code = self.call(["molecule", "test", "-s", scenario], log, environ)
         if outcome.code:
             self.failed.append(scenario)
 
