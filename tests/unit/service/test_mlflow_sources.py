@@ -35,7 +35,9 @@ def test_what_is_elsewhere_or_another_ones(location):
     assert location_problem(location)
 
 
-@pytest.mark.parametrize("source", ["mlflow-artifacts:/7/RUN/artifacts/model", "runs:/RUN/model", "models:/m-1", "models:/name/1"])
+@pytest.mark.parametrize(
+    "source", ["mlflow-artifacts:/7/RUN/artifacts/model", "runs:/RUN/model", "models:/m-1", "models:/name/1"]
+)
 def test_a_model_comes_from_the_server(source):
     assert re.search(f"^({SOURCES})", source)
 
