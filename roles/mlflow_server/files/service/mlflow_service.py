@@ -267,6 +267,10 @@ def _guard(app, fastapi_app):
         from mlflow.server import auth
 
         app = mlflow_logins.Logins(app, *mlflow_logins.take_over(auth), (SQLAlchemyError,))
+    # The cookie of the form on /signup goes by TLS only, where clients come by it.
+    flask_app.config.update(
+        SESSION_COOKIE_SECURE=os.environ.get("MLFLOW_SERVER_TLS") == "true", SESSION_COOKIE_SAMESITE="Lax"
+    )
     routes = mlflow_routes.Routes()
     mlflow_routes.close_flask(flask_app, routes)
     mlflow_routes.tell(flask_app, routes)
