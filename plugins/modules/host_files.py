@@ -173,7 +173,6 @@ import stat
 
 from ansible.module_utils.basic import AnsibleModule
 
-
 # As many as the kernel follows.
 LINKS = 40
 # What is taken from another user is a password or a key; nobody may fill root's memory with it.
