@@ -262,7 +262,8 @@ def _guard(app, fastapi_app):
 
     connections = sum(int(os.environ[f"MLFLOW_SQLALCHEMYSTORE_{name}"]) for name in ("POOL_SIZE", "MAX_OVERFLOW"))
     mlflow_bodies.bound_expansion(otel_api)
-    app = mlflow_bodies.Bodies(Admission(app, connections), mlflow_artifacts.is_upload)
+    app = mlflow_routes.NoAssistant(Admission(app, connections))
+    app = mlflow_bodies.Bodies(app, mlflow_artifacts.is_upload)
     if os.environ.get("MLFLOW_AUTH_CONFIG_PATH"):
         from mlflow.server import auth
 
