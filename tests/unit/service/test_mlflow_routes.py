@@ -76,7 +76,9 @@ def test_what_was_looked_at_and_what_is_flasks_goes_on(path, method):
     assert ask(path, method) == "passed on"
 
 
-@pytest.mark.parametrize("path, method", [(ASSISTANT, "PUT"), (ASSISTANT, "POST"), (ASSISTANT.replace("config", "message"), "GET")])
+@pytest.mark.parametrize(
+    "path, method", [(ASSISTANT, "PUT"), (ASSISTANT, "POST"), ("/ajax-api/3.0/mlflow/assistant/message", "GET")]
+)
 @pytest.mark.parametrize("extra", [(), ("/ajax-api/3.0/mlflow/",), (ASSISTANT,)])
 def test_the_assistant_is_not_there_whatever_somebody_opens(path, method, extra):
     assert ask(path, method, extra=extra) == 404
