@@ -119,7 +119,7 @@ def test_a_websocket_is_closed():
         ("/ajax-api/2.0/mlflow/runs/create", "OPTIONS", True),
         ("/api/2.0/mlflow/runs/create", "DELETE", False),
         ("/api/2.0/mlflow/runs/get", "HEAD", True),
-        ("/ajax-api/2.0/mlflow/gateway-proxy", "POST", False),
+        ("/api/3.0/mlflow/gateway/endpoints/create", "POST", False),
         ("/ajax-api/3.0/mlflow/demo/delete", "POST", False),
         ("/api/3.0/mlflow/brand-new", "GET", False),
         ("/", "GET", True),

@@ -22,10 +22,12 @@ API = ("api", "ajax-api")
 # What is never opened, whatever extra routes say: it is for a person at the host itself.
 NEVER = re.compile(r"/(ajax-)?api/3\.0/mlflow/assistant(/|$)")
 
-# Flask's rules and methods.
+# Flask's rules and methods. gateway-proxy tells the web page that there is no gateway, unless the unit's environment names one
+# (MLFLOW_DEPLOYMENTS_TARGET).
 FLASK = """
 / GET
 /ajax-api/2.0/mlflow/experiments/search-datasets POST
+/ajax-api/2.0/mlflow/gateway-proxy GET,POST
 /ajax-api/2.0/mlflow/get-trace-artifact GET
 /ajax-api/2.0/mlflow/logged-models/<model_id>/artifacts/files GET
 /ajax-api/2.0/mlflow/metrics/get-history-bulk GET
@@ -362,5 +364,5 @@ def tell(flask_app, routes):
 # Looked at, and closed: what starts jobs or calls models of others (both are switched off), and what writes demonstrations
 # into everybody's database or removes them, which MLflow lets any user do.
 KNOWN_CLOSED = re.compile(
-    r"/3\.0/mlflow/(gateway|genai|jobs|prompt-optimization|demo)/|/(issues|scorer)/invoke$|/2\.0/mlflow/gateway-proxy$"
+    r"/3\.0/mlflow/(gateway|genai|jobs|prompt-optimization|demo)/|/(issues|scorer)/invoke$"
 )
