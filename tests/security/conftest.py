@@ -94,7 +94,7 @@ def people(stranger, new_user, admin):
 
 @pytest.fixture(scope="session")
 def world(people, grant):
-    """An experiment of the owner's with one thing of each kind in it, and one of the neighbour's, who may nothing in the first."""
+    """An experiment of the owner's with one thing of each kind in it, and one of the neighbour's, who has no right on it."""
     from attacks import API, API3, ARTIFACTS
 
     owner, again = people.owner, secrets.token_hex(4)

@@ -5,9 +5,13 @@
 from __future__ import annotations
 
 import json
+import re
+from pathlib import Path
 
 import pytest
-from attacks import AJAX, AJAX3, API, API3, CLOSED, Answer, curl, holds, refused, works
+from attacks import AJAX, AJAX3, API, API3, ARTIFACTS, CLOSED, Answer, curl, holds, refused, tally, works
+
+HERE = Path(__file__).resolve().parent
 
 ASSISTANT = f"{AJAX3}/assistant"
 CONFIG = {"providers": {"ollama": {"model": "m", "base_url": "http://127.0.0.1:9", "selected": True}}}
@@ -79,15 +83,70 @@ def test_the_assistant_is_not_there_on_the_host_itself(server, admin):
     asked = []
     for way in ("https://127.0.0.1", "--unix-socket /run/mlflow/mlflow.sock http://127.0.0.1"):
         for extra in ("", "--header 'X-Forwarded-For: 127.0.0.1'", "--header 'X-Forwarded-For: ::1'"):
-            asked += [(f"{extra} {way}{ASSISTANT}/{path}", login, CLOSED) for path in ("config", "providers", "sessions/x/stream")]
-            asked += [(f"{extra} {way}{ASSISTANT}/config", "", (401, *CLOSED)), (f"{extra} {way}{API}/users/current", login, None)]
-    script = "".join(
-        f"curl --silent --insecure --config - --output /dev/null --write-out '%{{http_code}}\\n' {what} <<'LOGIN'\n{known}\nLOGIN\n"
-        for what, known, _ in asked
-    )
+            for path in ("config", "providers", "sessions/x/stream"):
+                asked += [(f"{extra} {way}{ASSISTANT}/{path}", login, CLOSED)]
+            asked += [(f"{extra} {way}{ASSISTANT}/config", "", (401, *CLOSED))]
+            asked += [(f"{extra} {way}{API}/users/current", login, None)]
+    curls = "curl --silent --insecure --config - --output /dev/null --write-out '%{http_code}\\n'"
+    script = "".join(f"{curls} {what} <<'LOGIN'\n{known}\nLOGIN\n" for what, known, _ in asked)
     for (what, _, wanted), status in zip(asked, server.run(script).split(), strict=True):
         answer = Answer(int(status), what=f"on the host: {what}")
-        refused(answer, *wanted) if wanted else works(answer)
+        if wanted:
+            refused(answer, *wanted)
+        else:
+            works(answer)
+
+
+# Each location of nginx's that leads to the service.
+LOCATIONS = [
+    "/", "/ready", f"{API}/users/current", f"{ARTIFACTS}/1/x", "/ajax-api/2.0/mlflow-artifacts/artifacts/1/x", "/get-artifact?x",
+    "/model-versions/get-artifact?x", "/v1/traces", "/health", f"{ASSISTANT}/config", "/graphql", "//ready", "/%72eady",
+]  # fmt: skip
+# The headers by which the service could be told where a request comes from, what it asks for and as whom.
+TELLING = re.compile(r"(?i)^(x[-_]forwarded[-_](for|proto|host|prefix)|x[-_]real[-_]ip|forwarded|(x[-_])?script[-_]name|x[-_]ready[-_].*)$")
+LIES = [
+    ("X-Forwarded-Proto", "gopher"), ("X-Forwarded-Host", "attacker.example.net"), ("X-Forwarded-Prefix", "/attacker"),
+    ("X-Script-Name", "/attacker"), ("X-Ready-Details", "yes"), ("X_Forwarded_Host", "attacker.example.net"),
+    ("X_Forwarded_Proto", "attacker"), ("X_Real_IP", "203.0.113.9"),
+]  # fmt: skip
+# What nothing here reads; that it opens nothing is tried above.
+NOT_READ = ("Connection", "X-Client-IP")
+
+
+@pytest.mark.parametrize("version", ["http1.1", "http2"])
+def test_nothing_that_is_forged_arrives(server, version):
+    """What the service is told by nginx's own configuration, wherever a request goes: what nginx saw, once, and no lie."""
+    forgeries = [
+        [(name, value.replace("127.0.0.1", "203.0.113.9").replace("::1", "2001:db8::9")) for name, value in headers]
+        for headers in FORGED.values()
+        if headers[0][0] not in NOT_READ
+    ]
+    asked = [(path, [], version) for path in LOCATIONS]
+    for path in LOCATIONS:
+        asked += [(path, [*LIES, *forgery], version) for forgery in (forgeries if path == "/" else forgeries[:2])]
+    program = (HERE / "behind_nginx.py").read_text()
+    script = f"cat >/run/behind_nginx.py <<'PROGRAM'\n{program}PROGRAM\n"
+    script += f"/opt/mlflow/current/bin/python /run/behind_nginx.py <<'ASKED'\n{json.dumps(asked)}\nASKED\nrm /run/behind_nginx.py\n"
+    found = json.loads(server.run(script))
+    honest, forged = found[: len(LOCATIONS)], found[len(LOCATIONS) :]
+    wanted = {"x-forwarded-for": ["127.0.0.1"], "x-forwarded-proto": ["https"], "x-real-ip": ["127.0.0.1"]}
+    for (path, *_), arrived in zip(asked, found, strict=True):
+        if not arrived["line"] and arrived["instead"].lstrip().startswith("<html>"):
+            # nginx's own word on it: it does not lead to the service at all.
+            continue
+        assert arrived["line"], f"{path}: {arrived}"
+        told = {}
+        for name, value in arrived["headers"]:
+            if TELLING.match(name):
+                told.setdefault(name.lower(), []).append(value)
+        lies = [word for word in ("attacker", "203.0.113.9", "2001:db8::9", "gopher") if word in json.dumps(arrived)]
+        assert not lies, f"{path}: {arrived}"
+        host = told.pop("x-forwarded-host", None)
+        assert host in (None, ["127.0.0.1:44301"], ["127.0.0.1"]), f"{path}: {host}"
+        assert {name: values for name, values in told.items() if values != [""]} == wanted, f"{path}: {told}"
+    tally["attacks"] += len(forged)
+    tally["honest calls"] += sum(1 for arrived in honest if arrived["line"])
+    assert sum(1 for arrived in honest if arrived["line"]) >= 5, honest
 
 
 PLACES = {
@@ -110,7 +169,8 @@ def test_a_forged_place_leads_nowhere_else(people, world, header):
     for path in ("/", f"{API3}/server-info", "/static-files"):
         forged_answer, plain = user.call("GET", path, None, forged), user.get(path)
         said = forged_answer.body + json.dumps(forged_answer.headers).encode()
-        holds(forged_answer.status == plain.status and forged_answer.body == plain.body and b"attacker" not in said, str(forged_answer))
+        assert forged_answer.status == plain.status and forged_answer.body == plain.body, str(forged_answer)
+        holds(b"attacker" not in said, str(forged_answer))
 
 
 def test_a_browser_of_another_page_writes_nothing(people, world):
