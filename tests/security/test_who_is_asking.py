@@ -103,7 +103,9 @@ LOCATIONS = [
     "/model-versions/get-artifact?x", "/v1/traces", "/health", f"{ASSISTANT}/config", "/graphql", "//ready", "/%72eady",
 ]  # fmt: skip
 # The headers by which the service could be told where a request comes from, what it asks for and as whom.
-TELLING = re.compile(r"(?i)^(x[-_]forwarded[-_](for|proto|host|prefix)|x[-_]real[-_]ip|forwarded|(x[-_])?script[-_]name|x[-_]ready[-_].*)$")
+TELLING = re.compile(
+    r"(?i)^(x[-_]forwarded[-_](for|proto|host|prefix)|x[-_]real[-_]ip|forwarded|(x[-_])?script[-_]name|x[-_]ready.*)$"
+)
 LIES = [
     ("X-Forwarded-Proto", "gopher"), ("X-Forwarded-Host", "attacker.example.net"), ("X-Forwarded-Prefix", "/attacker"),
     ("X-Script-Name", "/attacker"), ("X-Ready-Details", "yes"), ("X_Forwarded_Host", "attacker.example.net"),
@@ -126,7 +128,7 @@ def test_nothing_that_is_forged_arrives(server, version):
         asked += [(path, [*LIES, *forgery], version) for forgery in (forgeries if path == "/" else forgeries[:2])]
     program = (HERE / "behind_nginx.py").read_text()
     script = f"cat >/run/behind_nginx.py <<'PROGRAM'\n{program}PROGRAM\n"
-    script += f"/opt/mlflow/current/bin/python /run/behind_nginx.py <<'ASKED'\n{json.dumps(asked)}\nASKED\nrm /run/behind_nginx.py\n"
+    script += f"/opt/mlflow/current/bin/python /run/behind_nginx.py <<'ASKED'\n{json.dumps(asked)}\nASKED\n"
     found = json.loads(server.run(script))
     honest, forged = found[: len(LOCATIONS)], found[len(LOCATIONS) :]
     wanted = {"x-forwarded-for": ["127.0.0.1"], "x-forwarded-proto": ["https"], "x-real-ip": ["127.0.0.1"]}
