@@ -109,7 +109,7 @@ class Client:
         kept = getattr(self.mine, "connection", None)
         try:
             found = self._ask(kept or self._connect(timeout), method, path, given, body)
-        except (http.client.RemoteDisconnected, ConnectionError):
+        except (http.client.RemoteDisconnected, ConnectionError, ssl.SSLError):
             # One that was kept may have ended meanwhile.
             self.mine.connection = None
             if not kept:

@@ -14,42 +14,162 @@ import secrets
 from pathlib import Path
 
 import pytest
-from attacks import API, API3, holds, refused, tally, together
+from attacks import API, API3, ARTIFACTS, tally, together
 
 HERE = Path(__file__).resolve().parent
 
-# Who may, from nobody but the closed door to everyone. Each may also what those after him may.
+# Who may, of the things of one experiment and one registered model; whoever stands further down may less.
 CLOSED, ADMIN, OWNER, EDITOR, READER, LOGIN, ANYONE = "closed", "admin", "owner", "editor", "reader", "login", "anyone"
 RANKS = (CLOSED, ADMIN, OWNER, EDITOR, READER, LOGIN, ANYONE)
 
-# The first line that fits says who may, of the things of one experiment or one registered model. `*` is the rest of a path.
+# The first line that fits a route says who may. `*` is any part of a path, {api} is api and ajax-api.
 TABLE = """
-    anyone    GET          /health
-    anyone    GET          /static-files/*
-    anyone    GET          /{api}/3.0/mlflow/server-info
-    login     GET          /
-    login     GET          /version
-    login     *            /graphql
+    anyone    GET                /health
+    anyone    GET                /static-files/*
+    anyone    GET                /{api}/3.0/mlflow/server-info
+    login     GET                /
+    login     GET                /version
+    login     GET,POST           /graphql
+    login     GET,POST           /ajax-api/3.0/mlflow/ui-telemetry
 
-    closed    *            /ajax-api/3.0/mlflow/assistant*
-    closed    *            /gateway/*
-    closed    *            /{api}/*/mlflow/gateway*
-    closed    *            /ajax-api/3.0/jobs*
-    closed    *            /{api}/3.0/mlflow/jobs/*
-    closed    *            /{api}/3.0/mlflow/prompt-optimization/*
-    closed    *            /{api}/3.0/mlflow/*/invoke
-    closed    *            /{api}/3.0/mlflow/scorers/online-config*
-    closed    *            /{api}/3.0/mlflow/workspaces*
-    closed    *            /ajax-api/3.0/mlflow/demo/*
-    closed    *            /ajax-api/3.0/mlflow/ui-telemetry
-    closed    *            /{api}/2.0/mlflow/get-online-trace-details
-    closed    *            /{api}/2.0/mlflow/unified-traces
-    closed    *            /{api}/2.0mlflow/*
-    closed    *            /build/*
+    closed    *                  /ajax-api/3.0/mlflow/assistant*
+    closed    *                  /gateway/*
+    closed    *                  /{api}/*/mlflow/gateway*
+    closed    *                  /ajax-api/3.0/jobs*
+    closed    *                  /{api}/3.0/mlflow/jobs/*
+    closed    *                  /{api}/3.0/mlflow/*/invoke
+    closed    *                  /ajax-api/3.0/mlflow/demo/*
+    closed    POST               /{api}/3.0/mlflow/prompt-optimization/jobs
+    closed    POST               /{api}/3.0/mlflow/prompt-optimization/jobs/*/cancel
+    closed    DELETE             /{api}/3.0/mlflow/prompt-optimization/jobs/*
+    reader    GET,POST           /{api}/3.0/mlflow/prompt-optimization/jobs/search
 
-    admin     *            /{api}/2.0/mlflow/webhooks*
-    admin     GET          /signup
+    admin     GET                /{api}/3.0/mlflow/prompt-optimization/jobs/*
+    admin     *                  /{api}/3.0/mlflow/workspaces/*
+    admin     POST               /{api}/3.0/mlflow/workspaces
+    login     GET                /{api}/3.0/mlflow/workspaces
+    admin     *                  /{api}/2.0/mlflow/get-online-trace-details
+    admin     *                  /{api}/2.0/mlflow/unified-traces
+    admin     *                  /{api}/2.0mlflow/*
+    admin     *                  /build/*
+    admin     *                  /{api}/2.0/mlflow/webhooks*
+    admin     GET                /signup
+    admin     *                  /{api}/2.0/mlflow/users/create*
+    admin     *                  /{api}/2.0/mlflow/users/delete
+    admin     *                  /{api}/2.0/mlflow/users/update-admin
+    login     GET                /{api}/2.0/mlflow/users/current
+    login     GET                /{api}/2.0/mlflow/users/list
+    login     GET                /{api}/3.0/mlflow/users/current/permissions
+    owner     GET,PATCH          /{api}/2.0/mlflow/users/*
+    owner     POST               /{api}/3.0/mlflow/users/permissions/*
+    owner     GET                /{api}/3.0/mlflow/users/*
+    admin     GET                /{api}/3.0/mlflow/roles/list
+    reader    GET                /{api}/3.0/mlflow/roles/get
+    reader    GET                /{api}/3.0/mlflow/roles/permissions/list
+    admin     *                  /{api}/3.0/mlflow/roles/*
+
+    login     POST               /{api}/2.0/mlflow/experiments/create
+    login     GET,POST           /{api}/2.0/mlflow/experiments/search
+    reader    GET,POST           /{api}/2.0/mlflow/experiments/get*
+    reader    POST               /ajax-api/2.0/mlflow/experiments/search-datasets
+    editor    POST               /{api}/2.0/mlflow/experiments/delete-experiment-tag
+    owner     POST               /{api}/2.0/mlflow/experiments/delete
+    owner     POST               /{api}/2.0/mlflow/experiments/restore
+    editor    POST               /{api}/2.0/mlflow/experiments/*
+
+    login     POST               /{api}/2.0/mlflow/runs/search
+    reader    GET                /{api}/2.0/mlflow/runs/get
+    owner     POST               /{api}/2.0/mlflow/runs/delete
+    owner     POST               /{api}/2.0/mlflow/runs/restore
+    editor    POST               /{api}/2.0/mlflow/runs/*
+    reader    GET                /{api}/2.0/mlflow/metrics/*
+    editor    POST               /{api}/2.0/mlflow/artifacts/presigned-upload-url
+    reader    GET,POST           /{api}/2.0/mlflow/artifacts/*
+    editor    POST               /ajax-api/2.0/mlflow/upload-artifact
+
+    login     GET                /{api}/2.0/mlflow-artifacts/artifacts
+    reader    GET                /{api}/2.0/mlflow-artifacts/*
+    editor    PUT,POST           /{api}/2.0/mlflow-artifacts/*
+    owner     DELETE             /{api}/2.0/mlflow-artifacts/*
+    reader    GET                /get-artifact
+    reader    GET                /model-versions/get-artifact
+    reader    GET                /ajax-api/*/mlflow/get-trace-artifact
+
+    login     POST               /{api}/2.0/mlflow/logged-models/search
+    reader    GET                /{api}/2.0/mlflow/logged-models*
+    owner     DELETE             /{api}/2.0/mlflow/logged-models*
+    editor    POST,PATCH         /{api}/2.0/mlflow/logged-models*
+
+    login     POST               /{api}/2.0/mlflow/registered-models/create
+    login     GET                /{api}/2.0/mlflow/registered-models/search
+    login     GET                /{api}/2.0/mlflow/model-versions/search
+    reader    GET,POST           /{api}/2.0/mlflow/registered-models/get*
+    reader    GET                /{api}/2.0/mlflow/registered-models/alias
+    owner     DELETE             /{api}/2.0/mlflow/registered-models/delete
+    owner     DELETE             /{api}/2.0/mlflow/registered-models/alias
+    editor    *                  /{api}/2.0/mlflow/registered-models/*
+    reader    GET                /{api}/2.0/mlflow/model-versions/*
+    owner     DELETE             /{api}/2.0/mlflow/model-versions/*
+    editor    *                  /{api}/2.0/mlflow/model-versions/*
+
+    reader    GET                /{api}/2.0/mlflow/traces*
+    owner     POST               /{api}/*/mlflow/traces/delete-traces
+    editor    *                  /{api}/2.0/mlflow/traces*
+    reader    GET                /{api}/3.0/mlflow/traces*
+    reader    POST               /{api}/3.0/mlflow/traces/batchGetInfos
+    reader    POST               /{api}/3.0/mlflow/traces/calculate-filter-correlation
+    reader    POST               /{api}/3.0/mlflow/traces/metrics
+    reader    POST               /{api}/3.0/mlflow/traces/search
+    editor    *                  /{api}/3.0/mlflow/traces*
+    editor    POST               /v1/traces
+
+    reader    GET,POST           /{api}/3.0/mlflow/datasets/search
+    reader    GET                /{api}/3.0/mlflow/datasets/*
+    owner     DELETE             /{api}/3.0/mlflow/datasets/<dataset_id>
+    editor    *                  /{api}/3.0/mlflow/datasets/*
+    reader    POST               /{api}/3.0/mlflow/issues/search
+    reader    GET                /{api}/3.0/mlflow/issues/*
+    editor    *                  /{api}/3.0/mlflow/issues*
+    reader    GET                /{api}/3.0/mlflow/label-schemas/*
+    owner     *                  /{api}/3.0/mlflow/label-schemas/*
+    reader    GET                /{api}/3.0/mlflow/scorers/*
+    owner     DELETE             /{api}/3.0/mlflow/scorers/*
+    editor    *                  /{api}/3.0/mlflow/scorers/*
+    reader    GET                /{api}/3.0/mlflow/review-queues/*
+    owner     POST               /{api}/3.0/mlflow/review-queues/update
+    owner     POST               /{api}/3.0/mlflow/review-queues/delete
+    editor    POST               /{api}/3.0/mlflow/review-queues/*
+
+    login     GET,POST           /{api}/3.0/mlflow/mcp-servers
+    login     GET                /{api}/3.0/mlflow/mcp-servers/endpoints
+    reader    GET                /{api}/3.0/mlflow/mcp-servers/*
+    owner     DELETE             /{api}/3.0/mlflow/mcp-servers/*
+    editor    *                  /{api}/3.0/mlflow/mcp-servers/*
 """
+
+
+def _lines():
+    for line in TABLE.splitlines():
+        if line.strip():
+            who, methods, path = line.split()
+            pattern = re.escape(path).replace(r"\*", ".*").replace(r"\{api\}", "(ajax-)?api")
+            yield who, None if methods == "*" else methods.split(","), re.compile(pattern)
+
+
+LINES = list(_lines())
+
+
+def who_may(method, route):
+    """By the table; nothing where no line fits."""
+    return next((who for who, methods, path in LINES if (not methods or method in methods) and path.fullmatch(route)), None)
+
+
+# What ends or moves the thing that it is asked for, so that each honest call gets one of its own.
+ENDS = re.compile(r"/(delete[-a-z]*|rename|restore|remove[-a-z]*|permissions/revoke|transition-stage)$")
+
+
+def ends(method, route):
+    return method == "DELETE" or bool(ENDS.search(route))
 
 
 class Things:
@@ -69,7 +189,9 @@ class Things:
             grant(getattr(people, name), permission, "mcp_server", self.mcp)
         inside = {"experiment_id": self.experiment}
         run = owner.must("POST", f"{API}/runs/create", **inside)["run"]["info"]
-        self.run = run["run_id"]
+        self.run, self.artifact_uri = run["run_id"], run["artifact_uri"]
+        kept = owner.put(f"{ARTIFACTS}/{self.experiment}/{self.run}/artifacts/notes.txt", b"notes")
+        assert kept.status == 200, str(kept)
         self.version = owner.must(
             "POST", f"{API}/model-versions/create", name=self.model, source=run["artifact_uri"], run_id=self.run
         )["model_version"]["version"]  # fmt: skip
@@ -88,13 +210,15 @@ class Things:
         self.dataset = made["dataset"]["dataset_id"]
         self.issue = owner.must("POST", f"{API3}/issues", name="slow", description="slow", **inside)["issue"]["issue_id"]
         self.input = {"pass_fail": {"positive_label": "yes", "negative_label": "no"}}
-        made = owner.must("POST", f"{API3}/label-schemas/create", name="label", type="FEEDBACK", title="t", input=self.input, **inside)
+        schema = {**inside, "name": "label", "type": "FEEDBACK", "title": "t", "input": self.input}
+        made = owner.must("POST", f"{API3}/label-schemas/create", **schema)
         self.label_schema = made["label_schema"]["schema_id"]
-        owner.must("POST", f"{API3}/scorers/register", name="scorer", serialized_scorer="{}", **inside)
+        made = owner.must("POST", f"{API3}/scorers/register", name="scorer", serialized_scorer="{}", **inside)
+        self.scorer, self.role = made["scorer_id"], 1
         made = owner.must("POST", f"{API3}/review-queues/create", name="queue", queue_type="CUSTOM", users=[], **inside)
         self.queue = made["review_queue"]["queue_id"]
 
-    def in_path(self, people):
+    def in_path(self):
         folder = f"{self.experiment}/{self.run}/artifacts"
         return {
             "artifact_path": f"{folder}/notes.txt", "model_id": self.logged_model, "tag_key": "color", "key": "color",
@@ -104,12 +228,163 @@ class Things:
             "session_id": "1", "provider": "ollama", "endpoint_name": "1",
         }  # fmt: skip
 
-    def parameters(self, path):
-        """What routes of this kind want to be told; the rest they leave alone."""
+    def parameters(self, path, people):
+        """What a route of this kind wants to be told, at the least."""
+        again = secrets.token_hex(4)
         inside = {"experiment_id": self.experiment}
-        found = {
+        kind = re.sub(r"^/(ajax-)?api/\d\.\d/mlflow/", "", path)
+        model = {"name": self.model, "key": "color", "value": "blue"}
+        user = {"username": people.owner.username}
+        of_thing = {**user, "resource_type": "experiment", "resource_id": self.experiment, "permission": "READ"}
+        trace = {"trace_id": self.trace, "trace_location": {"type": "MLFLOW_EXPERIMENT", "mlflow_experiment": inside}}
+        special = {
+            "/": {}, "/graphql": {"query": "query { __typename }"},
+            "/model-versions/get-artifact": {"name": self.model, "version": self.version, "path": "notes.txt"},
+            "artifacts/presigned-upload-url": {"run_id": self.run, "path": "notes.txt"},
+            "datasets/<dataset_id>/records": {"records": "[]"}, "datasets/<dataset_id>/tags": {"tags": "{}"},
+            "datasets/create": {"name": f"data-{again}", "experiment_ids": [self.experiment]},
+            "experiments/create": {"name": f"experiment-{again}"},
+            "experiments/get-by-name": {"experiment_name": self.experiment_name},
+            "experiments/update": {**inside, "new_name": self.experiment_name},
+            "issues": {**inside, "name": "slow", "description": "slow"},
+            "issues/<issue_id>": {"name": "slower"},
+            "label-schemas/create": {**inside, "name": again, "type": "FEEDBACK", "title": "t", "input": self.input},
+            "label-schemas/get-by-name": {**inside, "name": "label"},
+            "logged-models": {**inside, "name": "logged"}, "logged-models/<model_id>": {"status": "LOGGED_MODEL_READY"},
+            "mcp-servers": {"name": f"com.example/{again}"},
+            "mcp-servers/<name:path>/aliases": {"alias": "best", "version": "1"},
+            "mcp-servers/<name:path>/endpoints": {"url": "https://example.com"},
+            "mcp-servers/<name:path>/versions": {"server_json": {"name": self.mcp, "version": "1", "description": "d"}},
+            "model-versions/create": {"name": self.model, "run_id": self.run, "source": self.artifact_uri},
+            "model-versions/transition-stage": {"name": self.model, "version": self.version, "stage": "Staging"},
+            "registered-models/create": {"name": f"model-{again}"},
+            "registered-models/rename": {"name": self.model, "new_name": f"model-{again}"},
+            "registered-models/alias": {"name": self.model, "alias": "best", "version": self.version},
+            "review-queues/create": {**inside, "name": again, "queue_type": "CUSTOM", "users": []},
+            "review-queues/get-or-create-user": {**inside, "user": people.owner.username},
+            "review-queues/get-by-name": {**inside, "name": "queue"},
+            "runs/log-metric": {"run_id": self.run, "key": "loss", "value": 1, "timestamp": 1},
+            "runs/log-model": {"run_id": self.run, "model_json": '{"artifact_path": "m", "flavors": {}}'},
+            "runs/search": {"experiment_ids": [self.experiment]},
+            "scorers/register": {**inside, "name": "scorer", "serialized_scorer": "{}"},
+            "scorers/online-config": {**inside, "name": "scorer", "sample_rate": 0.0},
+            "scorers/online-configs": {"scorer_ids": [self.scorer]},
+            "traces/<trace_id>/assessments": {"assessment": self.opinion},
+            "traces/<trace_id>/assessments/<assessment_id>": {"assessment": self.opinion, "update_mask": "feedback"},
+            "traces/calculate-filter-correlation": {"experiment_ids": [self.experiment], "filter_string1": "trace.status = 'OK'",
+                                                    "filter_string2": "trace.status = 'ERROR'"},
+            "traces/link-prompts": {"trace_id": self.trace, "prompt_versions": [{"name": "p", "version": "1"}]},
+            "traces/metrics": {"experiment_ids": [self.experiment], "view_type": "TRACES", "metric_name": "trace_count",
+                               "aggregations": [{"aggregation_type": "COUNT"}]},
+            "traces/search": {"locations": [trace["trace_location"]]},
+            "traces/delete-traces": {**inside, "request_ids": [self.trace]},
+            "users/create": {"username": f"user-{again}", "password": f"password-{again}"},
+            "users/update-password": {**user, "password": people.owner.password},
+        }  # fmt: skip
+        if path.endswith("/api/3.0/mlflow/traces"):
+            return {"trace": {"trace_info": {**trace, "trace_id": f"tr-{secrets.token_hex(16)}", "state": "OK",
+                                             "request_time": "2026-01-01T00:00:00Z"}}}  # fmt: skip
+        if kind in special:
+            return special[kind]
+        if kind.startswith("users/"):
+            return of_thing
+        if kind.startswith(("registered-models/", "model-versions/")):
+            return {**model, "version": self.version}
+        if kind.startswith("roles/"):
+            role = {"role_id": self.role, "name": again, "workspace": "default", "resource_pattern": self.experiment}
+            return {**role, **of_thing}
+        if kind.startswith("label-schemas/"):
+            return {**inside, "schema_id": self.label_schema, "name": "label"}
+        if kind.startswith("review-queues/"):
+            item = {"item_type": "TRACE", "item_id": self.trace}
+            of_queue = {**inside, "queue_id": self.queue, "items": [item], "status": "COMPLETE"}
+            return {**of_queue, **item, "user": people.owner.username}
+        if kind.startswith("scorers/"):
+            return {**inside, "name": "scorer"}
+        # What most of the others ask by.
+        return {
             **inside, "experiment_ids": [self.experiment], "run_id": self.run, "run_uuid": self.run, "run_ids": [self.run],
             "trace_id": self.trace, "request_id": self.trace, "trace_ids": [self.trace], "model_id": self.logged_model,
-            "key": "color", "value": "blue", "path": "notes.txt", "metric_key": "loss", "metric_keys": ["loss"], "max_results": 5,
+            "key": "color", "value": "blue", "path": "notes.txt", "metric_key": "loss", "metric_keys": ["loss"],
+            "artifact_file_path": "notes.txt", "max_results": 5,
         }  # fmt: skip
+
+
+def request(method, route, things, people):
+    """The path and the parameters by which a route is asked about these things, and the headers."""
+    path = re.sub(r"<(?:path:)?(\w+)(?::path)?>", lambda part: things.in_path()[part[1]], route)
+    headers = {"Content-Type": "application/x-protobuf", "X-Mlflow-Experiment-Id": things.experiment} if path == "/v1/traces" else {}
+    return method, path, things.parameters(route, people), headers
+
+
+@pytest.fixture(scope="module")
+def routes(server):
+    """Method and path of each route of the MLflow that is installed."""
+    said = server.python((HERE / "list_routes.py").read_text())
+    return [tuple(route) for route in json.loads(said.partition("ROUTES ")[2].splitlines()[0])]
+
+
+@pytest.fixture(scope="module")
+def things(people, grant):
+    return Things(people, grant)
+
+
+def test_each_route_is_in_the_table(routes):
+    """A route that nobody has looked at yet is named here."""
+    assert len(routes) > 400
+    assert [f"{method} {route}" for method, route in routes if who_may(method, route) is None] == []
+    unused = [path.pattern for who, methods, path in LINES
+              if not any((not methods or method in methods) and path.fullmatch(route) for method, route in routes)]  # fmt: skip
+    assert unused == [], "lines of the table without a route"
+    tally["routes"] += len(routes)
+
+
+def _problem(answer, caller, who):
+    """What is wrong with an answer to somebody who may not."""
+    if caller == "stranger":
+        allowed = (401, 404) if who == CLOSED else (401,)
+    else:
+        allowed = (404,) if who == CLOSED else (403,)
+    return None if answer.status in allowed else f"{caller} got {answer.status} {answer.body[:80]!r}"
+
+
+def test_whoever_may_not_is_refused(routes, things, people):
+    """No login, no rights, only to read, rights on another experiment: on every route."""
+    callers = {"stranger": ANYONE, "without_rights": LOGIN, "neighbour": LOGIN, "reader": READER}
+
+    def look(method, route):
+        who, found = who_may(method, route) or CLOSED, []
+        for caller, rank in callers.items():
+            if RANKS.index(rank) > RANKS.index(who):
+                tally["attacks"] += 1
+                asked = request(method, route, things, people)
+                problem = _problem(getattr(people, caller).call(*asked), caller, who)
+                found += [f"{method} {route} ({who}): {problem}"] if problem else []
         return found
+
+    found = together([lambda route=route: look(*route) for route in routes], threads=6)
+    wrong = [problem for problems in found for problem in (problems if isinstance(problems, list) else [repr(problems)])]
+    assert wrong == [], "\n".join([f"{len(wrong)} of {len(routes)} routes", *wrong])
+
+
+def test_whoever_may_gets_through(routes, people, grant, things):
+    """The least of those who may, with the same parameters; what ends a thing gets a thing of its own."""
+    callers = {ADMIN: people.admin, OWNER: people.owner, EDITOR: people.editor, READER: people.reader,
+               LOGIN: people.without_rights, ANYONE: people.stranger}  # fmt: skip
+
+    def look(method, route):
+        who = who_may(method, route)
+        if who in (CLOSED, None):
+            return None
+        tally["honest calls"] += 1
+        mine = Things(people, grant) if ends(method, route) else things
+        answer = callers[who].call(*request(method, route, mine, people))
+        # That there is no such thing is said by MLflow itself, in its own words.
+        missing = answer.status == 404 and b"error_code" in answer.body and b"ENDPOINT_NOT_FOUND" not in answer.body
+        if answer.status in (401, 403, 429) or (answer.status == 404 and not missing):
+            return f"{method} {route}: {who} got {answer.status} {answer.body[:120]!r}"
+        return None
+
+    found = together([lambda route=route: look(*route) for route in routes], threads=4)
+    wrong = [str(problem) for problem in found if problem]
+    assert wrong == [], "\n".join([f"{len(wrong)} of {len(routes)} routes", *wrong])
