@@ -192,6 +192,7 @@ class Server:
     title: str = ""
     experiment: str = ""
     run_id: str = ""
+    by_roles: bool = False
     figures: dict = field(default_factory=dict)
 
     @property
@@ -425,7 +426,7 @@ def watched(cloud: Pair, server: Server):
 
 def started(cloud: Pair, server: Server) -> float:
     """Seconds from the start to the first moment at which it says that it is ready."""
-    if server.name == "ours":
+    if server.by_roles:
         script = """
             systemctl stop mlflow.socket mlflow.service
             sleep 2
@@ -559,19 +560,43 @@ def install_ours(cloud: Pair) -> dict[str, float]:
     return {step: tasks[task] for step, task in steps.items()}
 
 
-def servers(cloud: Pair) -> tuple[Server, Server]:
+def deploy_before(cloud: Pair, commit: str) -> None:
+    """This collection's server twice: as it was at a commit, on the guide's machine, and as it is in this checkout."""
+    former = cloud.folder / "former"
+    collections = cloud.folder / "collections" / "ansible_collections"
+    (collections / "mlops").mkdir(parents=True)
+    former.mkdir()
+    archive = subprocess.run(["git", "archive", commit], cwd=ROOT, capture_output=True, check=True)
+    subprocess.run(["tar", "-x", "-C", str(former)], input=archive.stdout, check=True)
+    for collection in (ROOT / ".ansible" / "collections" / "ansible_collections").iterdir():
+        if collection.name != "mlops":
+            (collections / collection.name).symlink_to(collection.resolve())
+    (collections / "mlops" / "mlflow_aws").symlink_to(former)
+    print(f"before, by the roles of {commit} …", flush=True)
+    environ = cloud.environ
+    cloud.environ = {**environ, "ANSIBLE_COLLECTIONS_PATH": str(collections.parent)}
+    cloud.play(str(former / "molecule/shared/converge.yml"), *cloud.inventory, "--limit", cloud.GUIDE, log="before")
+    cloud.environ = environ
+    print("ours, by the roles …", flush=True)
+    cloud.play("molecule/shared/converge.yml", *cloud.inventory, "--limit", cloud.OURS)
+
+
+def servers(cloud: Pair, before: bool = False) -> tuple[Server, Server]:
     context = ssl.create_default_context()
     context.check_hostname = False
     # The certificate is the server's own; that it is trusted is not what is measured.
     context.verify_mode = ssl.CERT_NONE
     password = (cloud.folder / "secret").read_text().split()[0]
     login = base64.b64encode(f"admin:admin-{password}".encode()).decode()
-    return (
-        Server("guide", cloud.GUIDE, cloud.addresses[cloud.GUIDE], GUIDE_PORT, ["guide.service"]),
-        Server(
-            "ours", cloud.OURS, cloud.addresses[cloud.OURS], 443, ["mlflow.service", "nginx.service"], context, f"Basic {login}"
-        ),
-    )
+
+    def by_roles(name: str, host: str) -> Server:
+        units = ["mlflow.service", "nginx.service"]
+        return Server(name, host, cloud.addresses[host], 443, units, context, f"Basic {login}", by_roles=True)
+
+    ours = by_roles("ours", cloud.OURS)
+    if before:
+        return by_roles("before", cloud.GUIDE), ours
+    return Server("guide", cloud.GUIDE, cloud.addresses[cloud.GUIDE], GUIDE_PORT, ["guide.service"]), ours
 
 
 def prepare_data(server: Server) -> None:
@@ -691,8 +716,8 @@ class Bench:
                 found[server.name] += measure(server)
         for server in self.both:
             server.figures[figure] = how(found[server.name])
-        guide, ours = (server.figures[figure] for server in self.both)
-        print(f"  {(TARGETS | OTHERS)[figure][0]}: guide {guide:.1f}, ours {ours:.1f}", flush=True)
+        found = ", ".join(f"{server.name} {server.figures[figure]:.1f}" for server in self.both)
+        print(f"  {(TARGETS | OTHERS)[figure][0]}: {found}", flush=True)
 
     def packages(self) -> None:
         print("installation …", flush=True)
@@ -742,7 +767,7 @@ class Bench:
 
     def round_trip(self, server: Server) -> float:
         """Milliseconds of the smallest question to the database, asked from the server's machine."""
-        ours = server.name == "ours"
+        ours = server.by_roles
         python = "/opt/mlflow/current/bin/python" if ours else "/opt/guide/bin/python"
         login = "PGSERVICEFILE=/etc/mlflow/pg_service.conf" if ours else "PGPASSFILE=/etc/guide/pgpass"
         connect = (
@@ -791,8 +816,9 @@ PROGRAM
             systemctl restart guide.service
         """
         # By the guide's settings clients talk to S3; this is how the same server takes artifacts itself.
-        self.cloud.ssh(guide.host, switch.format("--artifacts-destination"))
-        wait_until_asked(guide)
+        if not guide.by_roles:
+            self.cloud.ssh(guide.host, switch.format("--artifacts-destination"))
+            wait_until_asked(guide)
         for server in self.both:
             times = []
             gained = []
@@ -807,13 +833,14 @@ PROGRAM
             server.figures["artifact_mib"] = max(gained)
         up, down = straight(self.cloud, mib)
         guide.figures |= {"s3_up": up, "s3_down": down}
-        self.cloud.ssh(guide.host, switch.format("--default-artifact-root"))
+        if not guide.by_roles:
+            self.cloud.ssh(guide.host, switch.format("--default-artifact-root"))
 
 
-def verdict(key: str, guide: float | None, ours: float | None) -> tuple[str, str, bool | None]:
-    """The ratio, the target and whether it is met."""
+def verdict(key: str, guide: float | None, ours: float | None, before: bool) -> tuple[str, str, bool | None]:
+    """The ratio, the target and whether it is met; beside a former version of this collection there is none."""
     ratio = f"{ours / guide:.2f}" if guide and ours is not None else ""
-    if key not in TARGETS or ours is None:
+    if key not in TARGETS or ours is None or before:
         return ratio, "", None
     kind, bound = TARGETS[key][2:]
     value = ours if kind.startswith("value") else ours / guide
@@ -822,11 +849,11 @@ def verdict(key: str, guide: float | None, ours: float | None) -> tuple[str, str
     return ratio, f"{sign} {bound:.2f}" + (f" {TARGETS[key][1]}" if kind.startswith("value") else " ×"), met
 
 
-def table(rows: list[dict]) -> str:
+def table(rows: list[dict], first: str) -> str:
     def number(value):
         return "" if value is None else f"{value:.0f}" if value >= 1000 else f"{value:.1f}"
 
-    lines = [f"{'':<58}{'guide':>9}{'ours':>9}  {'':<11}{'ratio':>6}  target"]
+    lines = [f"{'':<58}{first:>9}{'ours':>9}  {'':<11}{'ratio':>6}  target"]
     for row in rows:
         met = {True: "met", False: "MISSED", None: ""}[row["met"]]
         lines.append(f"{row['name']:<58}{number(row['guide']):>9}{number(row['ours']):>9}  {row['unit']:<11}{row['ratio']:>6}"
@@ -848,8 +875,12 @@ def main() -> None:
     parser.add_argument("--distance", type=float, default=2.5, help="milliseconds of round trip to the database")
     parts = ["packages", "processes", "requests", "page", "artifacts", "far"]
     parser.add_argument("--only", nargs="+", choices=parts, default=parts, help="these figures and no others")
+    parser.add_argument("--before", metavar="COMMIT", help="beside this collection as it was then, and not beside the guide's")
     parser.add_argument("--keep", action="store_true", help="leave the cloud up, and use it as it is the next time")
     arguments = parser.parse_args()
+    if arguments.before:
+        # Its tasks have other names.
+        arguments.only = [part for part in arguments.only if part != "packages"]
     os.environ["LOCALCLOUD_NAME"] = os.environ.get("LOCALCLOUD_NAME") or "bench-serve"
     os.environ["LOCALCLOUD_SLOT"] = os.environ.get("LOCALCLOUD_SLOT") or "5"
 
@@ -867,9 +898,12 @@ def main() -> None:
             print("local cloud and machines …", flush=True)
             cloud.localcloud("up")
             cloud.up()
-            deploy(cloud)
+            if arguments.before:
+                deploy_before(cloud, arguments.before)
+            else:
+                deploy(cloud)
             kept.touch()
-        both = servers(cloud)
+        both = servers(cloud, bool(arguments.before))
         bench = Bench(cloud, both, arguments)
         for server in both:
             wait_until_asked(server)
@@ -892,15 +926,18 @@ def main() -> None:
         guide, ours = (server.figures.get(key) for server in both)
         if guide is None and ours is None:
             continue
-        ratio, target, met = verdict(key, guide, ours)
+        ratio, target, met = verdict(key, guide, ours, bool(arguments.before))
         rows.append({"key": key, "name": about[0], "unit": about[1], "guide": guide, "ours": ours, "ratio": ratio,
                      "target": target, "met": met})  # fmt: skip
-    print(f"\n{table(rows)}")
+    print(f"\n{table(rows, both[0].name)}")
     if how:
         print(f"\nThe distance of the database is made by {how}; a round trip takes {trips} ms.")
-    print("Artifacts: the guide's server was started with --artifacts-destination for these rows; by its own settings clients\n"
-          "talk to S3 themselves, which are the rows \"straight\".")  # fmt: skip
-    write("serve", {
+    if not arguments.before:
+        print(
+            "Artifacts: the guide's server was started with --artifacts-destination for these rows; by its own settings\n"
+            'clients talk to S3 themselves, which are the rows "straight".'
+        )
+    write("serve-before" if arguments.before else "serve", {
         **{key: value for key, value in vars(arguments).items() if key not in ("keep",)},
         "distance_by": how,
         "round_trip_ms": trips,

@@ -231,7 +231,8 @@ class Deployment:
         labels = self.labels(APP)
         assert "AWSPENDING" not in labels and "AWSPENDING" not in self.labels(ADMIN), labels
         roles = self.roles()
-        assert sorted(roles) == ["mlflow_a", "mlflow_admin", "mlflow_b", "mlflow_owner"], "a third role"
+        assert sorted(roles) == ["mlflow_a", "mlflow_admin", "mlflow_b", "mlflow_owner", "mlflow_owner_lock"], "another role"
+        assert roles["mlflow_owner_lock"] == (False, False, 0)
         assert roles[active][0] and roles[active][1]
         assert roles[idle] == (False, False, 0), f"{idle} is not retired: {roles[idle]}"
         with ThreadPoolExecutor() as hosts:

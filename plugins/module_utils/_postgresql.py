@@ -30,6 +30,15 @@ NAME = re.compile(r"^[a-z_][a-z0-9_]{0,62}$")
 # How a note of this collection begins, which it keeps as the comment of a role.
 NOTE = "mlops.mlflow_aws "
 
+# No session of ours waits for ever, or keeps others waiting: not where somebody holds a lock on purpose, and not after its
+# host was switched off in the middle of a transaction. What it does takes milliseconds, but for making a database.
+LOCK_SECONDS = 30
+LIMITS = {
+    "lock_timeout": LOCK_SECONDS,
+    "statement_timeout": 120,
+    "idle_in_transaction_session_timeout": 60,
+}
+
 SSL_MODES = ["disable", "allow", "prefer", "require", "verify-ca", "verify-full"]
 
 CONNECTION_SPEC = {
@@ -57,6 +66,14 @@ class ConnectionLost(PostgresqlError):
     """The server could not be reached, or has gone away: it may come back."""
 
 
+class Blocked(PostgresqlError):
+    """Another session held for too long what was to be changed."""
+
+
+class Collision(PostgresqlError):
+    """Another session has changed the same in the same moment: to be tried again."""
+
+
 def one_line(error):
     """Return what PostgreSQL said, without the lines that only point into the statement."""
     lines = [line.strip() for line in str(error).strip().splitlines() if line.strip()]
@@ -74,6 +91,10 @@ class Session:
     def version(self):
         """The server's version as PostgreSQL counts it: 170004 is 17.4."""
         return self._connection.server_version
+
+    @property
+    def pid(self):
+        return self._connection.get_backend_pid()
 
     def rows(self, statement, parameters=None):
         with self._connection.cursor() as cursor:
@@ -111,11 +132,17 @@ class Session:
 
     @contextlib.contextmanager
     def transaction(self, lock=None):
-        """All of it or nothing of it; with a lock, which is any number, while nobody else with the same lock is at it."""
+        """
+        All of it or nothing of it; with a lock, which is a role, while nobody else with the same lock is at it.
+
+        The lock is the one that PostgreSQL takes to comment on a role, which it refuses to all but those who administer that
+        role. Without a comment nothing is written. An advisory lock could be held for ever by whoever may connect, and a
+        row lock on a role by that role itself, which may always change its own password.
+        """
         self.do("BEGIN")
-        if lock is not None:
-            self.do("SELECT pg_advisory_xact_lock(%s)", parameters=(lock,))
         try:
+            if lock is not None:
+                self.do("COMMENT ON ROLE {} IS NULL", [lock])
             yield
         except BaseException:
             if not self._connection.closed:
@@ -125,7 +152,12 @@ class Session:
 
     def _problem(self, error):
         """An error of psycopg2, as one of ours."""
-        return (ConnectionLost if self._connection.closed else PostgresqlError)(one_line(error))
+        text = one_line(error)
+        if self._connection.closed:
+            return ConnectionLost(text)
+        if error.pgcode == "55P03":
+            return Blocked(text)
+        return (Collision if "tuple concurrently updated" in text else PostgresqlError)(text)
 
     def verifier(self, role, password):
         """Return what the server stores of a password, so that it never sees (or logs) the password."""
@@ -163,6 +195,7 @@ def connect(params, user, password, database):
         "sslmode": params["sslmode"],
         "connect_timeout": params["connect_timeout"],
         "application_name": "mlops.mlflow_aws",
+        "options": " ".join(f"-c {name}={seconds}s" for name, seconds in LIMITS.items()),
     }
     try:
         with _ca_file(params) as ca_file:

@@ -17,6 +17,11 @@ description:
   - Which rotation a login role's password belongs to, and since when, is noted as the comment of that role, so that a step
     of an older rotation is refused. Notes and steps are one transaction.
   - Each step may be repeated, and is tried again while the server is away.
+  - Steps are taken one after the other. The lock for that is on a role that the module makes, named as O(owner) with C(_lock)
+    behind it, which owns nothing and can't log in; only who administers it can lock it.
+  - A step that another session blocks for 30 seconds fails and names that session. With O(emergency) sessions of O(logins)
+    that block it are ended instead. A role may always change its own password, and holds a lock on itself until that is
+    committed.
   - Works with an administrator that is no superuser, as the master user of Amazon RDS.
 author:
   - the mlops.mlflow_aws contributors
@@ -54,7 +59,7 @@ options:
   state:
     description:
       - With V(read) nothing is changed.
-      - With V(begun) this run holds the lease.
+      - With V(begun) this run holds the lease. With O(active) and O(password) it is also tried whether that role logs in.
       - With V(prepared) the role O(active) can log in with O(password).
       - With V(retired) the role O(retiring) can't log in, has no password and no session.
       - With V(ended) this run holds no lease.
@@ -86,7 +91,7 @@ options:
     type: float
     default: 0
   active:
-    description: The role that the rotation makes active.
+    description: The role that the rotation makes active. For V(begun) the one that is active now.
     type: str
     default: ""
   retiring:
@@ -94,7 +99,7 @@ options:
     type: str
     default: ""
   password:
-    description: The new password, for V(prepared).
+    description: The new password, for V(prepared). For V(begun) the one that O(active) should have.
     type: str
   recycle:
     description: The age in seconds at which MLflow's pools replace a connection.
@@ -109,7 +114,7 @@ options:
     type: int
     default: 300
   emergency:
-    description: Lock the retiring role and end its sessions at once.
+    description: Lock the retiring role and end its sessions at once, and end sessions of O(logins) that block a step.
     type: bool
     default: false
 attributes:
@@ -156,6 +161,10 @@ admin_password:
   description: Which of the administrator's passwords was taken, V(current) or V(next).
   returned: when the server was reached
   type: str
+login:
+  description: Whether O(active) logs in with O(password), V(accepted), V(refused) or V(unknown).
+  returned: with V(begun), where both are given
+  type: str
 lease:
   description: Who holds the lease, as C(run), C(who), C(since) and C(until). Empty where nobody does.
   returned: when the server was reached
@@ -166,23 +175,34 @@ logins:
   type: dict
 """
 
+import contextlib
+import threading
 import time
 from datetime import UTC, datetime
 
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
 from ansible_collections.mlops.mlflow_aws.plugins.module_utils import _postgresql as pg
 
-# Any number, as long as all runs use the same: what they note, they note one after the other.
-LOCK = 0x6D6C726F74
 # So many looks in a row, a second apart, have to find nobody busy: a login that is open for a moment only, of a job on a
 # machine that was forgotten, say, is between two sessions in one of them.
 CALM_LOOKS = 3
+
+# For how long a statement may be blocked before somebody looks by whom; in an emergency at once.
+PATIENT_SECONDS = 1
+LOOK_SECONDS = 0.2
+# For how long the role that is to be locked may change itself at the same time.
+COLLISIONS_SECONDS = 60
 
 SESSIONS = """
 SELECT pid, client_addr::text, state,
        extract(epoch FROM clock_timestamp() - backend_start)::float,
        extract(epoch FROM clock_timestamp() - state_change)::float
 FROM pg_stat_activity WHERE usename = %s AND backend_type = 'client backend' ORDER BY pid
+"""
+
+BLOCKERS = """
+SELECT pid, usename::text, client_addr::text, datname::text FROM pg_stat_activity
+WHERE pid = ANY (pg_blocking_pids(%s)) ORDER BY pid
 """
 
 
@@ -213,6 +233,54 @@ class Session:
         return self.state == "idle" and self.age > recycle + 1 and self.quiet > grace
 
 
+class Watcher:
+    """
+    Sees from a second session who blocks the first one, and ends those sessions that belong to one of these roles.
+
+    The first one can't: it waits. As soon as the one who blocks is gone, it is the first in the queue.
+    """
+
+    def __init__(self, pid, connect, ends=()):
+        self.pid = pid
+        self.connect = connect
+        self.ends = ends
+        self.blockers = {}
+        self.done = threading.Event()
+        self.thread = threading.Thread(target=self._watch, daemon=True)
+
+    def __enter__(self):
+        self.thread.start()
+        return self
+
+    def __exit__(self, *error):
+        self.done.set()
+        self.thread.join()
+
+    def _watch(self):
+        if self.done.wait(LOOK_SECONDS if self.ends else PATIENT_SECONDS):
+            return
+        # What is wrong with this session is no reason to stop the other one, which has its own limits.
+        with contextlib.suppress(pg.PostgresqlError):
+            session = self.connect()
+            try:
+                while True:
+                    self.look(session)
+                    if self.done.wait(LOOK_SECONDS):
+                        return
+            finally:
+                session.close()
+
+    def look(self, session):
+        for pid, role, address, database in session.rows(BLOCKERS, (self.pid,)):
+            self.blockers[pid] = f"pid {pid} of {role} from {address or 'an unknown address'} in {database}"
+            if role in self.ends:
+                session.rows("SELECT pg_terminate_backend(%s)", (pid,))
+
+    def __str__(self):
+        # A prepared transaction has no session.
+        return "; ".join(self.blockers.values()) or "nobody who can be seen (is there something in pg_prepared_xacts?)"
+
+
 class Steps:
     """The steps on one connection; each looks first, and does what is not done yet."""
 
@@ -224,6 +292,8 @@ class Steps:
         self.sleep = sleep
         self.clock = clock
         self.actions = []
+        # The name is cut off by us, since PostgreSQL would cut it off to that of the owner.
+        self.lock = f"{params['owner'][:58]}_lock"
 
     def now(self):
         return float(self.session.value("SELECT extract(epoch FROM clock_timestamp())"))
@@ -284,8 +354,48 @@ class Steps:
             if lease.get("run") == self.params["run"] and not self.check_mode:
                 self.session.write_note(self.params["owner"], None)
 
+    @contextlib.contextmanager
     def exclusive(self):
-        return self.session.transaction(lock=LOCK)
+        """
+        A transaction, while no other run is in one; and nobody else can keep it from being the next.
+
+        The right to connect to the administrator's database is left to PUBLIC: nothing there is worth a lock any more, and
+        a monitoring agent or a backup that has nothing but this right would be shut out.
+        """
+        if not self._has_lock():
+            if self.check_mode:
+                # It would be made; without it there is nothing to be seen that another run could not change.
+                yield
+                return
+            self._make_lock()
+        with self._watched(), self.session.transaction(lock=self.lock):
+            yield
+
+    @contextlib.contextmanager
+    def _watched(self):
+        ends = self.params["logins"] if self.params["emergency"] and not self.check_mode else ()
+        with Watcher(self.session.pid, lambda: admin_session(self.params, self.connect)[0], ends) as watcher:
+            try:
+                yield
+            except pg.Blocked as error:
+                raise pg.Blocked(
+                    f"Another session has blocked this step for {pg.LOCK_SECONDS} s: {watcher}. Nothing was changed by it. End "
+                    "that session and run this again"
+                    + ("." if ends else ", or with -e rotate_emergency=true, which ends it where it is MLflow's login's.")
+                ) from error
+
+    def _has_lock(self):
+        return self.session.value("SELECT count(*) FROM pg_roles WHERE rolname = %s", (self.lock,)) == 1
+
+    def _make_lock(self):
+        try:
+            self.session.do("CREATE ROLE {} NOLOGIN", [self.lock])
+        except pg.PostgresqlError:
+            # Another run may have made it in the same moment.
+            if not self._has_lock():
+                raise
+        else:
+            self.actions.append(f"make {self.lock}, which only the administrator can lock")
 
     # --- the steps ---
 
@@ -308,6 +418,16 @@ class Steps:
             self.session.write_note(
                 active, {"version": self.params["version"], "created": self.params["created"], "set": self.now()}
             )
+
+    def login(self):
+        """Whether the active role has the password that it should have; it may have changed that itself."""
+        if not self.params["active"] or not self.params["password"]:
+            return {}
+        try:
+            return {"login": "accepted" if self._logs_in() else "refused"}
+        except pg.ConnectionLost:
+            # The steps themselves tell when the server is away. This is only to be told, so it stops nobody.
+            return {"login": "unknown"}
 
     def _logs_in(self):
         try:
@@ -368,6 +488,21 @@ class Steps:
         return [Session(*row) for row in self.session.rows(SESSIONS, (role,))]
 
     def _lock(self, old):
+        deadline = self.clock() + COLLISIONS_SECONDS
+        while True:
+            if self.params["emergency"] and not self.check_mode:
+                # Those that have locked their own role, or change their password again and again.
+                self._end_once(self.sessions_of(old))
+            try:
+                return self._lock_once(old)
+            except pg.Collision as error:
+                if self.clock() > deadline:
+                    raise pg.PostgresqlError(
+                        f"{old} is changed by another session again and again, so it could not be locked: {error}"
+                    ) from error
+                self.sleep(0.1)
+
+    def _lock_once(self, old):
         with self.exclusive():
             if not self.check_mode:
                 self.renew_lease()
@@ -382,9 +517,9 @@ class Steps:
                     )
             if not roles[old]["can_login"]:
                 return
-            self.actions.append(f"lock {old} and forget its password")
             if not self.check_mode:
                 self.session.do("ALTER ROLE {} NOLOGIN PASSWORD NULL", [old])
+            self.actions.append(f"lock {old} and forget its password")
 
     def _end_sessions(self, old):
         """Those that are there are spent or, in an emergency, unwanted; the role can't make new ones."""
@@ -398,9 +533,12 @@ class Steps:
             action = f"end the sessions of {old}"
             if action not in self.actions:
                 self.actions.append(action)
-            for session in sessions:
-                self.session.rows("SELECT pg_terminate_backend(%s)", (session.pid,))
+            self._end_once(sessions)
             self.sleep(0.2)
+
+    def _end_once(self, sessions):
+        for session in sessions:
+            self.session.rows("SELECT pg_terminate_backend(%s)", (session.pid,))
 
 
 def admin_session(params, connect=pg.connect):
@@ -421,7 +559,7 @@ def run(params, check_mode, steps=Steps, connect=pg.connect, sleep=time.sleep, c
         try:
             session, password = admin_session(params, connect)
             try:
-                return _run_once(steps(params, session, check_mode), password, actions)
+                return _run_once(steps(params, session, check_mode, connect), password, actions)
             finally:
                 session.close()
         except (pg.ConnectionLost, pg.WrongPassword) as error:
@@ -433,10 +571,11 @@ def run(params, check_mode, steps=Steps, connect=pg.connect, sleep=time.sleep, c
 def _run_once(steps, password, actions):
     steps.actions = actions
     state = steps.params["state"]
-    held = True
+    held, login = True, {}
     if state == "begun":
         steps.roles()
         held = steps.take_lease()
+        login = steps.login()
     elif state == "prepared":
         steps.prepare()
     elif state == "retired":
@@ -451,6 +590,7 @@ def _run_once(steps, password, actions):
         "held": held,
         "lease": lease,
         "logins": steps.roles(),
+        **login,
     }
 
 

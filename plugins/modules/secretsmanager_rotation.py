@@ -9,8 +9,8 @@ module: secretsmanager_rotation
 version_added: 0.1.0
 short_description: The rotation of a password in AWS Secrets Manager, step by step
 description:
-  - Takes a secret that is a JSON object with C(username) and C(password) through a rotation by Secrets Manager's own
-    staging labels.
+  - Takes a secret that is a JSON object with C(username) and C(password), or with a key alone, through a rotation by Secrets
+    Manager's own staging labels.
   - A rotation is one version of the secret. It has the label C(AWSPENDING) from its beginning to its very end, so that
     whoever finds that label finishes that rotation and begins no other.
   - Each step may be repeated. A step of a rotation that is not the one under way is refused.
@@ -33,6 +33,10 @@ options:
         type: list
         elements: str
         default: []
+      field:
+        description: What of the secret is rotated. Another one than C(password) needs no C(username) beside it.
+        type: str
+        default: password
       version:
         description: The rotation's version, which O(state=promoted) and O(state=finished) need.
         type: str
@@ -150,6 +154,7 @@ class Rotation:
         self.client = client
         self.name = secret["name"]
         self.logins = secret["logins"]
+        self.field = secret["field"]
         self.asked = secret["version"]
         self.check_mode = check_mode
         self.length = length
@@ -171,15 +176,16 @@ class Rotation:
             content = json.loads(answer["SecretString"])
         except (KeyError, ValueError):
             content = None
-        if not isinstance(content, dict) or not content.get("username") or not content.get("password"):
-            raise Refused(f"The secret {self.name} is no JSON object with username and password.")
+        wanted = ["username", "password"] if self.field == "password" else [self.field]
+        if not isinstance(content, dict) or not all(content.get(name) for name in wanted):
+            raise Refused(f"The secret {self.name} is no JSON object with {' and '.join(wanted)}.")
         return content, answer["CreatedDate"].timestamp()
 
     @property
     def status(self):
         if self.pending is None:
             return "none"
-        if self.labels[PENDING] == self.labels[CURRENT] or self.pending["password"] == self.current["password"]:
+        if self.labels[PENDING] == self.labels[CURRENT] or self.pending[self.field] == self.current[self.field]:
             # A version that has the same password as the current one: site.yml has written a new address since.
             return "promoted"
         if self.logins and self.pending["username"] != other_login(self.name, self.logins, self.current["username"]):
@@ -204,11 +210,9 @@ class Rotation:
         if self.status != "none":
             return
         self.changed = True
-        content = {
-            **self.current,
-            "username": other_login(self.name, self.logins, self.current["username"]),
-            "password": PLACEHOLDER if self.check_mode else generate(self.length),
-        }
+        content = {**self.current, self.field: PLACEHOLDER if self.check_mode else generate(self.length)}
+        if self.logins:
+            content["username"] = other_login(self.name, self.logins, self.current["username"])
         version = str(uuid.uuid4())
         if self.check_mode:
             self.labels[PENDING], self.pending, self.pending_created = version, content, time.time()
@@ -274,6 +278,8 @@ def main():
                 options=dict(
                     name=dict(type="str", required=True),
                     logins=dict(type="list", elements="str", default=[]),
+                    # The name of the field, not what is in it.
+                    field=dict(type="str", default="password", no_log=False),
                     version=dict(type="str", default=""),
                 ),
             ),

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import subprocess
 import sys
@@ -213,3 +214,129 @@ def test_a_login_with_the_old_password_after_the_swap_is_noticed(deployment, sec
         deployment.ssh(second, "systemctl stop left-behind.service; rm /root/left-behind.py", check=False)
     deployment.must_rotate()
     assert deployment.check_finished()["username"] in LOGINS
+
+
+HOLDER = f"""
+import json, psycopg, sys, threading, time
+text = open({SERVICE_FILE!r}).read()
+known = dict(line.split("=", 1) for line in text.splitlines() if "=" in line)
+asked = json.loads(sys.argv[1])
+known.update(user=asked["user"], password=asked["password"])
+
+def hold(database, statements):
+    while True:
+        try:
+            with psycopg.connect(**{{**known, "dbname": database}}) as connection:
+                for statement in statements:
+                    connection.execute(statement)
+                print("holds", statements[-1].split()[0], flush=True)
+                while True:
+                    connection.execute("SELECT pg_sleep(1)")
+        except psycopg.Error as error:
+            if "permitted" in str(error) or "authentication failed" in str(error):
+                return
+            time.sleep(0.05)
+
+threads = [threading.Thread(target=hold, args=item) for item in asked["holds"]]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+"""
+
+
+@contextlib.contextmanager
+def somebody_with_the_password(deployment, host, login, holds):
+    """Has the password of MLflow's login, keeps locks with it, and comes back as long as it may log in."""
+    asked = json.dumps({"user": login["username"], "password": login["password"], "holds": holds})
+    deployment.ssh(
+        host,
+        f"cat >/root/holder.py <<'PROGRAM'\n{HOLDER}PROGRAM\ncat >/root/holder.json <<'ASKED'\n{asked}\nASKED\n"
+        "systemd-run --quiet --unit=holder sh -c "
+        "'exec /opt/mlflow/current/bin/python /root/holder.py \"$(cat /root/holder.json)\" >/root/holder.log'\n"
+        f"for _ in $(seq 100); do [ \"$(sort -u /root/holder.log | wc -l)\" -ge {len({h[1][-1].split()[0] for h in holds})} ]"
+        " && exit 0; sleep 0.2; done; exit 1",
+    )
+    try:
+        yield
+    finally:
+        stop = "systemctl stop holder.service; systemctl reset-failed holder.service; rm -f /root/holder.*"
+        deployment.ssh(host, stop, check=False)
+
+
+def own_password(login):
+    """A role may always change its own password, and has a lock on itself until that is committed."""
+    return ["SET ROLE NONE", f"ALTER ROLE {login['username']} PASSWORD '{login['password']}'"]
+
+
+def test_who_has_the_password_does_not_hold_up_an_emergency(deployment, second):
+    old = deployment.content(APP)
+    holds = [
+        # The number that runs once locked, which anybody who could connect could lock, too.
+        ("postgres", ["SELECT pg_advisory_lock(469970874228)"]),
+        ("postgres", own_password(old)),
+        ("mlflow", own_password(old)),
+        # What a request needs, so that no host would seem to serve.
+        ("mlflow", ["LOCK TABLE experiments IN ACCESS EXCLUSIVE MODE"]),
+    ]
+    with somebody_with_the_password(deployment, second, old, holds):
+        begin = time.monotonic()
+        process = deployment.start("rotate-db-password.yml", rotate_emergency=True)
+        code, output = deployment.end(process, timeout=180)
+        took = time.monotonic() - begin
+        assert code == 0, output[-4000:]
+        assert deployment.roles()[old["username"]] == (False, False, 0)
+    print(f"\nan emergency that somebody holds up: {took:.0f} s")
+    assert took < 120
+    assert deployment.check_finished()["username"] != old["username"]
+
+
+def test_who_holds_up_a_rotation_is_named(deployment, second):
+    old = deployment.content(APP)
+    with somebody_with_the_password(deployment, second, old, [("postgres", own_password(old))]):
+        code, output = deployment.rotate(mlflow_aws_rotation_drain_seconds=1)
+        assert code != 0
+        assert "Another session has blocked this step for 30 s" in words(output)
+        assert f"of {old['username']} from {deployment.hosts[second]['ansible_host']}" in words(output)
+        assert deployment.roles()[old["username"]][0]
+        under_way = deployment.labels(APP)["AWSPENDING"]
+    finishes(deployment, under_way)
+
+
+def test_a_login_can_not_lock_what_runs_lock(deployment, second):
+    """Neither for long nor for a moment that it could prolong."""
+    login = deployment.content(APP)
+    deployment.must_rotate()
+    login = deployment.content(APP)
+    program = (
+        "import psycopg\n"
+        f"text = open({SERVICE_FILE!r}).read()\n"
+        "known = dict(line.split('=', 1) for line in text.splitlines() if '=' in line)\n"
+        f"known.update(user={login['username']!r}, password={login['password']!r}, dbname='postgres')\n"
+        "for role in ('', 'SET ROLE NONE'):\n"
+        "    with psycopg.connect(**known) as connection:\n"
+        "        connection.execute(role)\n"
+        "        try:\n            connection.execute('COMMENT ON ROLE mlflow_owner_lock IS NULL')\n"
+        "        except psycopg.errors.InsufficientPrivilege:\n            print('refused')\n"
+        "        connection.rollback()\n"
+    )
+    assert deployment.ssh(second, f"/opt/mlflow/current/bin/python - <<'PROGRAM'\n{program}PROGRAM\n").split() == ["refused"] * 2
+
+
+def test_a_password_that_the_login_has_changed_itself(deployment, second):
+    """The emergency says so and makes it useless."""
+    old = deployment.content(APP)
+    program = (
+        "import psycopg\n"
+        f"text = open({SERVICE_FILE!r}).read()\n"
+        "known = dict(line.split('=', 1) for line in text.splitlines() if '=' in line)\n"
+        "with psycopg.connect(**known) as connection:\n"
+        "    connection.execute('SET ROLE NONE')\n"
+        f"    connection.execute(\"ALTER ROLE {old['username']} PASSWORD 'of-somebody-else'\")\n"
+    )
+    deployment.ssh(second, f"/opt/mlflow/current/bin/python - <<'PROGRAM'\n{program}PROGRAM\n")
+    assert deployment.can_log_in(second, old["username"], "of-somebody-else")
+    output = deployment.must_rotate(rotate_emergency=True)
+    assert "somebody has changed it there" in words(output)
+    deployment.check_finished()
+    assert not deployment.can_log_in(second, old["username"], "of-somebody-else")

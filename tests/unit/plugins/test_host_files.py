@@ -7,6 +7,7 @@ import grp
 import os
 import pwd
 import stat
+import subprocess
 
 import pytest
 from plugin_support import plugin
@@ -26,7 +27,7 @@ def wanted(tmp_path):
 
 def run(wanted, check_mode=False):
     host = plugin("modules", "host_files").HostFiles(check_mode)
-    failure = host.ensure({"absent": [], "folders": [], "links": [], "files": [], **wanted})
+    failure = host.ensure({"absent": [], "folders": [], "links": [], "files": [], "takes": [], **wanted})
     return host, failure
 
 
@@ -91,3 +92,263 @@ def test_empty_file(tmp_path):
     wanted = {"files": [{"path": str(tmp_path / "empty"), "content": "", "mode": "0644", **OWNER}]}
     assert run(wanted)[0].paths == [str(tmp_path / "empty")]
     assert run(wanted)[0].paths == []
+
+
+# --- what another user has put there ---
+
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can follow what another user has planted")
+
+
+@pytest.fixture
+def theirs(tmp_path):
+    """A folder of another user's, as the service has one, and beside it what root has: a folder and a file with a secret."""
+    home = tmp_path / "home"
+    home.mkdir(mode=0o700)
+    victim = tmp_path / "victim"
+    victim.mkdir(mode=0o755)
+    (victim / "shadow").write_text("secret\n")
+    os.chmod(victim / "shadow", 0o600)
+    os.chown(home, 65534, 65534)
+    return home
+
+
+def plant(path, target):
+    os.symlink(target, path)
+    os.lchown(path, 65534, 65534)
+
+
+@pytest.fixture
+def untouched(tmp_path, theirs):
+    """Fails the test when anything of root's has changed."""
+
+    def state():
+        found = {}
+        for path in [tmp_path, tmp_path / "victim", *(tmp_path / "victim").iterdir()]:
+            about = path.stat()
+            found[path] = about.st_uid, about.st_gid, about.st_mode, path.read_text() if path.is_file() else ""
+        return found
+
+    before = state()
+    yield
+    assert state() == before
+
+
+NOBODY = {"owner": "nobody", "group": grp.getgrgid(65534).gr_name}
+
+
+@needs_root
+@pytest.mark.parametrize("check_mode", [False, True])
+def test_a_link_in_a_folders_place_is_an_error(tmp_path, theirs, untouched, check_mode):
+    plant(theirs / "tmp", tmp_path / "victim")
+    _host, failure = run({"folders": [{"path": str(theirs / "tmp"), "mode": "0700", **NOBODY}]}, check_mode)
+    assert failure == (str(theirs / "tmp"), "a symbolic link is in its place")
+
+
+@needs_root
+def test_no_part_of_a_path_is_a_link_of_another_user(tmp_path, theirs, untouched):
+    plant(theirs / "sub", tmp_path / "victim")
+    path = str(theirs / "sub" / "shadow")
+    attempts = [
+        {"folders": [{"path": str(theirs / "sub" / "new"), "mode": "0700", **NOBODY}]},
+        {"files": [{"path": path, "content": "secret\n", "mode": "0644", **NOBODY}]},
+        {"files": [{"path": path, "content": "theirs\n", "mode": "0644", **NOBODY}]},
+        {"links": [{"path": path, "target": "/nowhere"}]},
+        {"absent": [path]},
+        {"takes": [{"source": path, "path": str(tmp_path / "kept"), "mode": "0600", "replace": True, **OWNER}]},
+    ]
+    for wanted in attempts:
+        for check_mode in (True, False):
+            host, failure = run(wanted, check_mode)
+            assert failure is not None, wanted
+            assert failure[1] == f"{theirs}/sub is a symbolic link that others than root may have put there", wanted
+            assert host.paths == []
+    assert not (tmp_path / "kept").exists()
+
+
+@needs_root
+def test_a_link_in_a_files_place_is_replaced_and_not_followed(tmp_path, theirs, untouched):
+    plant(theirs / "a", tmp_path / "victim" / "shadow")
+    _host, failure = run({"files": [{"path": str(theirs / "a"), "content": "secret\n", "mode": "0644", **NOBODY}]})
+    assert failure is None
+    assert not (theirs / "a").is_symlink() and (theirs / "a").read_text() == "secret\n"
+
+
+@needs_root
+def test_another_name_of_a_file_of_roots_is_not_given_away(tmp_path, theirs, untouched):
+    """Where the kernel lets users make such a name (fs.protected_hardlinks=0)."""
+    os.link(tmp_path / "victim" / "shadow", theirs / "a")
+    _host, failure = run({"files": [{"path": str(theirs / "a"), "content": "secret\n", "mode": "0644", **NOBODY}]})
+    assert failure is None
+    assert (theirs / "a").stat().st_uid == 65534
+    os.unlink(theirs / "a")
+
+
+@needs_root
+def test_a_file_that_another_user_may_have_open_is_written_anew(theirs):
+    (theirs / "a").write_text("one\n")
+    os.chown(theirs / "a", 65534, 65534)
+    with (theirs / "a").open("a") as held:
+        _host, failure = run({"files": [{"path": str(theirs / "a"), "content": "one\n", "mode": "0600", **OWNER}]})
+        assert failure is None
+        held.write("two\n")
+    assert (theirs / "a").read_text() == "one\n"
+    assert run({"files": [{"path": str(theirs / "a"), "content": "one\n", "mode": "0600", **OWNER}]})[0].paths == []
+
+
+@needs_root
+def test_a_pipe_in_a_files_place_is_not_waited_for(theirs):
+    os.mkfifo(theirs / "a")
+    _host, failure = run({"files": [{"path": str(theirs / "a"), "content": "one\n", "mode": "0600", **NOBODY}]})
+    assert failure is None and (theirs / "a").read_text() == "one\n"
+
+
+@needs_root
+def test_a_link_in_a_sticky_folder_is_followed_if_root_made_it(tmp_path):
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    shared.chmod(0o1777)
+    (tmp_path / "real").mkdir()
+    os.symlink(tmp_path / "real", shared / "ours")
+    plant(shared / "theirs", tmp_path / "real")
+    rights = {"content": "one\n", "mode": "0600", **OWNER}
+    assert run({"files": [{"path": str(shared / "ours" / "a"), **rights}]})[1] is None
+    assert run({"files": [{"path": str(shared / "theirs" / "b"), **rights}]})[1] is not None
+    assert os.listdir(tmp_path / "real") == ["a"]
+    shared.chmod(0o777)
+    assert run({"files": [{"path": str(shared / "ours" / "c"), **rights}]})[1] is not None
+
+
+def test_links_of_roots_are_followed(tmp_path):
+    (tmp_path / "real" / "deep").mkdir(parents=True)
+    os.symlink("real", tmp_path / "relative")
+    os.symlink(tmp_path / "relative" / "deep" / ".." / "deep", tmp_path / "absolute")
+    path = tmp_path / "absolute" / "a"
+    assert run({"files": [{"path": str(path), "content": "one\n", "mode": "0600", **OWNER}]})[1] is None
+    assert (tmp_path / "real" / "deep" / "a").read_text() == "one\n"
+    os.symlink("loop", tmp_path / "loop")
+    assert run({"files": [{"path": str(tmp_path / "loop" / "a"), "content": "", "mode": "0600", **OWNER}]})[1] is not None
+
+
+@needs_root
+def test_what_can_not_be_replaced_keeps_its_content(tmp_path):
+    """A file that is a mount of its own: the kernel refuses to rename over it, and nothing is copied into it."""
+    kept, place = tmp_path / "kept", tmp_path / "place"
+    kept.write_text("one\n")
+    place.write_text("")
+    if subprocess.run(["mount", "--bind", kept, place], capture_output=True).returncode != 0:
+        pytest.skip("nothing can be mounted here")
+    try:
+        _host, failure = run({"files": [{"path": str(place), "content": "two\n", "mode": "0600", **OWNER}]})
+        assert failure == (str(place), "Device or resource busy")
+        assert place.read_text() == "one\n"
+    finally:
+        subprocess.run(["umount", place], check=True)
+    assert sorted(os.listdir(tmp_path)) == ["kept", "place"]
+
+
+def test_the_folder_is_on_the_disk_after_the_file(wanted, tmp_path, monkeypatch):
+    run(wanted)
+    order = []
+    module = plugin("modules", "host_files")
+    fsync, replace = os.fsync, os.replace
+
+    def noted(descriptor):
+        order.append("folder" if stat.S_ISDIR(os.fstat(descriptor).st_mode) else "file")
+        fsync(descriptor)
+
+    def moved(*names, **folders):
+        order.append("move")
+        replace(*names, **folders)
+
+    monkeypatch.setattr(module.os, "fsync", noted)
+    monkeypatch.setattr(module.os, "replace", moved)
+    wanted["files"][0]["content"] = "two\n"
+    run(wanted)
+    assert order == ["file", "move", "folder"]
+
+
+# --- what another user has left for root ---
+
+
+@pytest.fixture
+def left(tmp_path):
+    (tmp_path / "root").mkdir(mode=0o700)
+    home = tmp_path / "left"
+    home.mkdir(mode=0o700)
+    (home / "password").write_text("made\n")
+    if os.geteuid() == 0:
+        for path in (home, home / "password"):
+            os.chown(path, 65534, 65534)
+    return home / "password"
+
+
+def taking(tmp_path, left, replace=False):
+    path = str(tmp_path / "root" / "password")
+    return {"takes": [{"source": str(left), "path": path, "mode": "0600", "replace": replace, **OWNER}]}
+
+
+def test_taking_a_file_and_again(tmp_path, left):
+    path = tmp_path / "root" / "password"
+    planned, failure = run(taking(tmp_path, left), check_mode=True)
+    assert failure is None and planned.paths == [str(path), str(left)] and left.exists() and not path.exists()
+    made, failure = run(taking(tmp_path, left))
+    assert failure is None and made.paths == planned.paths
+    assert path.read_text() == "made\n" and mode(path) == 0o600 and path.stat().st_uid == os.geteuid() and not left.exists()
+    assert "made" not in str(made.diff) + str(planned.diff)
+    again, failure = run(taking(tmp_path, left))
+    assert failure is None and again.paths == [] and again.kept == []
+
+
+@pytest.mark.parametrize("after", ["fsync", "replace", "unlink"])
+def test_taking_is_cut_off(tmp_path, left, monkeypatch, after):
+    """Wherever that is, the content is in one of the two places, and the next run makes it whole."""
+    module = plugin("modules", "host_files")
+
+    class Cut(BaseException):
+        pass
+
+    def cut(*_arguments, **_options):
+        raise Cut
+
+    path = tmp_path / "root" / "password"
+    with monkeypatch.context() as patched:
+        patched.setattr(module.os, after, cut)
+        with pytest.raises(Cut):
+            run(taking(tmp_path, left))
+    there = [item.read_text() for item in (left, path) if item.exists()]
+    assert there and set(there) == {"made\n"}
+    assert run(taking(tmp_path, left))[1] is None
+    assert path.read_text() == "made\n" and not left.exists()
+
+
+def test_what_is_kept_is_replaced_only_if_that_is_asked(tmp_path, left):
+    path = tmp_path / "root" / "password"
+    path.write_text("kept\n")
+    path.chmod(0o600)
+    host, failure = run(taking(tmp_path, left))
+    assert failure is None and host.kept == [str(left)] and host.paths == []
+    assert path.read_text() == "kept\n" and left.exists()
+    host, failure = run(taking(tmp_path, left, replace=True))
+    assert failure is None and host.kept == []
+    assert path.read_text() == "made\n" and not left.exists()
+
+
+@needs_root
+@pytest.mark.parametrize("what", ["link", "name", "pipe", "folder", "large"])
+def test_only_a_file_of_its_own_is_taken(tmp_path, left, what):
+    secret = tmp_path / "root" / "secret"
+    secret.write_text("secret\n")
+    left.unlink()
+    if what == "link":
+        plant(left, secret)
+    elif what == "name":
+        os.link(secret, left)
+    elif what == "pipe":
+        os.mkfifo(left)
+    elif what == "folder":
+        left.mkdir()
+    else:
+        left.write_text("x" * 100_000)
+    host, failure = run(taking(tmp_path, left))
+    assert failure is not None and str(left) in failure[1] and host.paths == []
+    assert not (tmp_path / "root" / "password").exists() and secret.read_text() == "secret\n"

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 
 import pytest
 from plugin_support import plugin
@@ -38,6 +39,28 @@ PARAMS = {
 }
 
 
+class Second:
+    """A second session: who blocks the first one, and what becomes of them."""
+
+    def __init__(self):
+        self.blockers = []
+        self.ended = []
+        self.on_end = None
+
+    def rows(self, statement, parameters=None):
+        if "pg_blocking_pids" in statement:
+            return list(self.blockers)
+        assert "pg_terminate_backend" in statement
+        self.ended.append(parameters[0])
+        self.blockers = [row for row in self.blockers if row[0] != parameters[0]]
+        if not self.blockers and self.on_end:
+            self.on_end()
+        return [(True,)]
+
+    def close(self):
+        pass
+
+
 class Database:
     """What a Session of _postgresql offers, over a few dictionaries and a clock that sleeping moves."""
 
@@ -49,6 +72,11 @@ class Database:
         self.sessions = []
         self.ended = []
         self.statements = []
+        self.second = Second()
+        self.lock_is_there = True
+        self.blocked = None
+        self.collisions = 0
+        self.pid = 1
 
     def note_of(self, role):
         return self.notes.get(role, {})
@@ -58,13 +86,21 @@ class Database:
 
     @contextlib.contextmanager
     def transaction(self, lock=None):
-        assert lock is not None
+        assert lock == "mlflow_owner_lock" and self.lock_is_there
+        if self.blocked:
+            # As the first statement that needs the lock does, which waits until it is free or its time is over.
+            self.blocked.wait(5)
+            if not self.blocked.is_set():
+                raise plugin("module_utils", "_postgresql").Blocked("canceling statement due to lock timeout")
         yield
 
     def verifier(self, role, password):
         return password
 
     def value(self, statement, parameters=None):
+        if "pg_roles" in statement:
+            assert parameters == ("mlflow_owner_lock",)
+            return int(self.lock_is_there)
         assert "clock_timestamp" in statement
         return self.time
 
@@ -83,7 +119,13 @@ class Database:
 
     def do(self, statement, names=(), parameters=None):
         self.statements.append(statement)
-        if statement.startswith("ALTER ROLE {} LOGIN"):
+        if self.collisions and "NOLOGIN PASSWORD NULL" in statement:
+            self.collisions -= 1
+            raise plugin("module_utils", "_postgresql").Collision("tuple concurrently updated")
+        if statement.startswith("CREATE ROLE {} NOLOGIN"):
+            assert names == ["mlflow_owner_lock"]
+            self.lock_is_there = True
+        elif statement.startswith("ALTER ROLE {} LOGIN"):
             self.login[names[0]], self.passwords[names[0]] = True, parameters[0]
         elif statement.startswith("ALTER ROLE {} NOLOGIN PASSWORD NULL"):
             self.login[names[0]] = False
@@ -107,7 +149,9 @@ def database():
 def steps(database):
     module = plugin("modules", "mlflow_database_rotation")
 
-    def connect(_params, user, password, _database):
+    def connect(params, user, password, _database):
+        if user == params["admin_user"]:
+            return database.second
         if database.passwords.get(user) != password:
             raise module.pg.WrongPassword("password authentication failed")
         return database
@@ -315,3 +359,119 @@ def test_the_administrators_password_may_be_the_next_one(database):
     with pytest.raises(module.pg.WrongPassword):
         run(insist=True)
     assert database.time > begin + 5
+
+
+# --- who is to be shut out does not stop it ---
+
+THEIRS = (7, "mlflow_a", "10.0.0.9", "postgres")
+OTHERS = (8, "monitor", None, "postgres")
+
+
+def test_the_lock_is_a_role_that_only_the_administrator_can_lock(steps, database):
+    database.lock_is_there = False
+    looks = steps(check_mode=True)
+    assert not looks.actions and database.statements == []
+    first = steps()
+    assert first.actions == ["make mlflow_owner_lock, which only the administrator can lock"]
+    assert not steps().actions
+
+
+def test_the_name_of_the_lock_is_never_that_of_the_owner(steps):
+    longest = "o" * 63
+    made = steps(lease=False, owner=longest)
+    assert made.lock != longest and len(made.lock) <= 63
+
+
+def test_two_runs_make_the_lock_in_the_same_moment(steps, database):
+    database.lock_is_there = False
+    do = database.do
+
+    def collide(statement, names=(), parameters=None):
+        do(statement, names, parameters)
+        if statement.startswith("CREATE ROLE"):
+            raise steps.error("duplicate key value violates unique constraint")
+
+    database.do = collide
+    assert not steps().actions
+
+
+def test_who_blocks_a_step_is_named(steps, database, monkeypatch):
+    made = steps()
+    database.blocked = threading.Event()
+    database.second.blockers = [THEIRS, OTHERS]
+    monkeypatch.setattr(database.blocked, "wait", lambda seconds: threading.Event().wait(2))
+    with pytest.raises(steps.error, match="pid 7 of mlflow_a from 10.0.0.9 in postgres; pid 8 of monitor from an unknown"):
+        made.prepare()
+    assert database.second.ended == []
+
+
+def test_in_an_emergency_who_blocks_a_step_is_ended(steps, database):
+    made = steps(emergency=True)
+    database.blocked = threading.Event()
+    database.second.blockers = [THEIRS]
+    database.second.on_end = database.blocked.set
+    made.prepare()
+    assert database.second.ended == [7] and database.login["mlflow_b"]
+
+
+def test_in_an_emergency_sessions_of_others_are_not_ended(steps, database, monkeypatch):
+    made = steps(emergency=True)
+    database.blocked = threading.Event()
+    database.second.blockers = [OTHERS]
+    monkeypatch.setattr(database.blocked, "wait", lambda seconds: threading.Event().wait(1))
+    with pytest.raises(steps.error, match="pid 8 of monitor"):
+        made.prepare()
+    assert database.second.ended == []
+
+
+def test_a_role_that_changes_itself_meanwhile_is_locked_all_the_same(steps, database):
+    made = retiring(steps, database, emergency=True)
+    database.collisions = 5
+    made.retire()
+    assert not database.login["mlflow_a"]
+    assert made.actions == ["lock mlflow_a and forget its password"]
+
+    again = retiring(steps, database, emergency=True, version="v3", created=300.0, active="mlflow_a", retiring="mlflow_b")
+    database.collisions = 10**6
+    with pytest.raises(steps.error, match="changed by another session again and again"):
+        again.retire()
+
+
+def test_in_an_emergency_its_sessions_are_ended_before_the_lock(steps, database):
+    """They may hold a lock on their own role."""
+    made = retiring(steps, database, emergency=True)
+    database.sessions = [(1, "mlflow_a", "idle in transaction", 999.0, 999.0)]
+    do = database.do
+
+    def checked(statement, names=(), parameters=None):
+        assert database.ended == [1]
+        do(statement, names, parameters)
+
+    database.do = checked
+    made.retire()
+    assert not database.login["mlflow_a"]
+
+
+def test_a_password_that_the_role_has_changed_itself_is_told(database):
+    module = plugin("modules", "mlflow_database_rotation")
+
+    def connect(params, user, password, _database):
+        if user == params["admin_user"]:
+            return database
+        if database.passwords.get(user) != password:
+            raise module.pg.WrongPassword("password authentication failed")
+        if database.passwords[user] == "away":
+            raise module.pg.ConnectionLost("too many connections for database")
+        return database
+
+    def begun(password):
+        params = {**PARAMS, "state": "begun", "active": "mlflow_a", "password": password}
+        answer = module.run(params, False, connect=connect, sleep=database.sleep, clock=lambda: database.time)
+        assert answer["held"]
+        return answer["login"]
+
+    assert begun("old") == "accepted"
+    database.passwords["mlflow_a"] = "their own"
+    assert begun("old") == "refused"
+    database.passwords["mlflow_a"] = "away"
+    assert begun("away") == "unknown"

@@ -128,3 +128,27 @@ def test_bad_secrets_are_told_without_their_content(step, module, client):
     assert missing["failed"] and "mlflow/nothing" in missing["msg"]
     assert module("secretsmanager_rotation", secrets=[{"name": NAME}], state="promoted")["failed"]
     assert module("secretsmanager_rotation", secrets=[{"name": NAME, "logins": ["one"]}])["failed"]
+
+
+def test_a_key_without_a_user(client, module):
+    name = "mlflow/mlflow/flask-secret-key"
+    client.create_secret(Name=name, SecretString=json.dumps({"key": "first"}))
+
+    def step(state, version="", **more):
+        secrets = [{"name": name, "field": "key", "version": version}]
+        answer = module("secretsmanager_rotation", secrets=secrets, state=state, **more)
+        return {**answer["rotations"][name], "changed": answer["changed"]}
+
+    assert step("read")["new"] == {"key": "first"}
+    planned = step("pending", check_mode=True)
+    assert planned["changed"] and planned["new"] == {"key": "not-generated-in-check-mode"}
+    begun = step("pending")
+    assert begun["changed"] and list(begun["new"]) == ["key"] and len(begun["new"]["key"]) == 32
+    assert begun["current"] == {"key": "first"} and begun["retiring"] == ""
+    assert not step("pending")["changed"]
+    assert step("promoted", begun["version"])["status"] == "promoted"
+    assert step("finished", begun["version"])["status"] == "none"
+    assert step("read")["new"] == begun["new"]
+    # Without that word it is a login's secret, and this is none.
+    refused = module("secretsmanager_rotation", secrets=[{"name": name}])
+    assert refused["failed"] and "username and password" in refused["msg"]

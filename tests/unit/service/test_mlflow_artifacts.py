@@ -21,7 +21,8 @@ from moto import mock_aws
 sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "roles" / "mlflow_server" / "files" / "service"))
 
 import mlflow_artifacts  # noqa: E402
-from mlflow_artifacts import PART, Download, upload  # noqa: E402
+from mlflow_artifacts import PART, PIECE, Download, Share  # noqa: E402
+from mlflow_bodies import Budget  # noqa: E402
 
 TARGET = {"Bucket": "artifacts", "Key": "a/b c/ü.bin"}
 
@@ -40,6 +41,17 @@ def s3(monkeypatch):
         yield client
 
 
+async def upload(s3, chunks, budget=None, **target):
+    with Share("somebody", budget or Budget(20 * PART)) as share:
+        await mlflow_artifacts.upload(s3, chunks, share, **target)
+
+
+async def parts_of(got, budget=None):
+    with Share("somebody", budget or Budget(20 * PART)) as share:
+        async for part in got.stream(share):
+            yield part
+
+
 async def stream(data, size=100_000):
     for begin in range(0, len(data), size):
         yield data[begin : begin + size]
@@ -47,7 +59,7 @@ async def stream(data, size=100_000):
 
 async def download(s3):
     got = await Download.begin(s3, **TARGET)
-    return got.length, b"".join([part async for part in got.stream()])
+    return got.length, b"".join([part async for part in parts_of(got)])
 
 
 @pytest.mark.parametrize("size", [0, 1, PART - 1, PART, PART + 1, 3 * PART, 5 * PART + 12345])
@@ -190,7 +202,7 @@ def test_parts_come_down_ahead_and_in_order(s3):
     async def slow_reader():
         got = await Download.begin(counted, **TARGET)
         parts = []
-        async for part in got.stream():
+        async for part in parts_of(got):
             parts.append(part)
             await asyncio.sleep(0.05)
         return b"".join(parts)
@@ -204,7 +216,7 @@ def test_an_object_that_is_replaced_meanwhile_is_not_mixed(s3):
 
     async def read():
         got = await Download.begin(s3, **TARGET)
-        parts = got.stream()
+        parts = parts_of(got)
         await anext(parts)
         s3.put_object(Body=b"b" * (5 * PART), **TARGET)
         with pytest.raises(ClientError):
@@ -225,6 +237,152 @@ def test_beyond_many_parts_they_are_larger(monkeypatch):
     monkeypatch.setattr(mlflow_artifacts, "MANY", 3)
 
     async def sizes():
-        return [len(part) async for part in mlflow_artifacts._parts(stream(b"x" * 92, 7))]
+        with Share("somebody", Budget(1000)) as share:
+            return [len(part) async for part, _held in mlflow_artifacts._parts(stream(b"x" * 92, 7), share)]
 
     assert asyncio.run(sizes()) == [10, 10, 10, 25, 25, 12]
+
+
+# --- the memory that transfers share ---
+
+
+def test_slow_downloads_hold_no_more_than_the_budget(s3):
+    """Each would hold three parts; once the budget is used up, the others have a piece at a time."""
+    data = os.urandom(4 * PART)
+    s3.put_object(Body=data, **TARGET)
+    budget = Budget(4 * PART)
+
+    async def read(number):
+        with Share(number, budget) as share:
+            got = await Download.begin(s3, **TARGET)
+            parts, sizes = got.stream(share), []
+            async for part in parts:
+                sizes.append(len(part))
+                assert 0 <= budget.free <= budget.total
+                await reached.wait()
+            return b"".join([]) if sum(sizes) == len(data) else sizes
+
+    async def run():
+        nonlocal reached
+        reached = asyncio.Event()
+        tasks = [asyncio.create_task(read(number)) for number in range(8)]
+        await asyncio.sleep(1)
+        held = budget.total - budget.free
+        reached.set()
+        found = await asyncio.gather(*tasks)
+        return held, found
+
+    reached = None
+    held, found = asyncio.run(run())
+    assert 0 < held <= budget.total and found == [b""] * 8 and budget.free == budget.total
+
+
+def test_what_comes_down_in_pieces_is_the_same(s3):
+    data = os.urandom(2 * PART + 3 * PIECE + 5)
+    s3.put_object(Body=data, **TARGET)
+    full = Budget(PART)
+
+    async def read():
+        assert full.try_acquire(PART, "another")
+        got = await Download.begin(s3, **TARGET)
+        parts = [part async for part in parts_of(got, full)]
+        assert max(map(len, parts)) <= PIECE
+        return b"".join(parts)
+
+    assert asyncio.run(read()) == data
+
+
+def test_a_download_goes_on_where_an_answer_of_s3_breaks_off(s3):
+    data = os.urandom(4 * PART)
+    s3.put_object(Body=data, **TARGET)
+    broken = []
+
+    class Broken:
+        """A body that ends too early, the first time it is asked for."""
+
+        def __init__(self, body):
+            self._body = body
+
+        def read(self, amt=None):
+            if len(broken) < 3:
+                broken.append(amt)
+                self._body.read()
+                raise ConnectionResetError
+            return self._body.read(amt)
+
+    class Unreliable:
+        meta = s3.meta
+
+        def get_object(self, **about):
+            answer = s3.get_object(**about)
+            return {**answer, "Body": Broken(answer["Body"])}
+
+    _length, back = asyncio.run(download(Unreliable()))
+    assert back == data and len(broken) == 3
+
+
+def test_a_download_that_breaks_off_again_and_again_ends(s3):
+    s3.put_object(Body=b"x" * PART, **TARGET)
+
+    class Gone:
+        meta = s3.meta
+
+        def get_object(self, **about):
+            def read(amt=None):
+                raise ConnectionResetError
+
+            return {**s3.get_object(**about), "Body": SimpleNamespace(read=read)}
+
+    with pytest.raises(ConnectionResetError):
+        asyncio.run(download(Gone()))
+
+
+def test_an_upload_that_trickles_holds_nothing_and_one_that_waits_gets_its_turn(s3):
+    budget = Budget(2 * PART)
+
+    async def trickle(parts):
+        for part in parts:
+            yield part
+            await asyncio.sleep(0.01)
+
+    async def endless():
+        yield b"x"
+        await asyncio.sleep(3600)
+
+    async def run():
+        idle = [asyncio.create_task(upload(s3, endless(), budget, **{**TARGET, "Key": str(n)})) for n in range(50)]
+        await asyncio.sleep(0.1)
+        assert budget.free == budget.total, "an upload that has sent a byte holds a part"
+        data = [os.urandom(PART) for _ in range(3)]
+        await asyncio.gather(*(
+            mlflow_artifacts_upload(number, trickle(data)) for number in range(4)
+        ))
+        for task in idle:
+            task.cancel()
+        await asyncio.wait(idle)
+        assert budget.free == budget.total
+        return b"".join(data)
+
+    async def mlflow_artifacts_upload(number, chunks):
+        with Share(number, budget) as share:
+            await mlflow_artifacts.upload(s3, chunks, share, **{**TARGET, "Key": f"large {number}"})
+
+    data = asyncio.run(run())
+    for number in range(4):
+        assert s3.get_object(Bucket="artifacts", Key=f"large {number}")["Body"].read() == data
+    assert "Uploads" not in s3.list_multipart_uploads(Bucket="artifacts")
+
+
+@pytest.mark.parametrize(
+    "method, path, is_stream",
+    [
+        ("PUT", "/api/2.0/mlflow-artifacts/artifacts/1/x", True),
+        ("PUT", "/ajax-api/2.0/mlflow-artifacts/artifacts/1/x", True),
+        ("POST", "/api/2.0/mlflow-artifacts/artifacts/1/x", False),
+        ("PUT", "/api/2.0/mlflow-artifacts/artifacts", False),
+        ("PUT", "/api/2.0/mlflow-artifacts/presigned/1/x", False),
+        ("POST", "/api/2.0/mlflow-artifacts/mpu/create/1/x", False),
+    ],
+)
+def test_what_is_passed_on_as_it_comes(method, path, is_stream):
+    assert mlflow_artifacts.is_upload({"method": method, "path": path}) is is_stream

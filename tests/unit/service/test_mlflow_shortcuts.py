@@ -9,8 +9,6 @@ import enum
 import re
 import socket
 import sys
-import threading
-import time
 import types
 from pathlib import Path
 
@@ -208,72 +206,3 @@ def test_a_connection_in_doubt_is_asked(pings, what, monkeypatch):
         connection.closed = True
     dialect.do_ping(connection)
     assert len(asked) == 2
-
-
-def auth(cache):
-    asked = []
-    login = types.SimpleNamespace(username="ada", password="secret")
-    module = types.SimpleNamespace(
-        _USER_AUTH_CACHE=cache,
-        _USER_AUTH_CACHE_LOCK=threading.Lock(),
-        _auth_cache_key=lambda username, password: (username, password),
-        authenticate_request=lambda: login,
-        sender_is_admin=lambda: asked.append("database") or False,
-    )
-    mlflow_shortcuts.know_the_administrators(module)
-    return module, asked
-
-
-@pytest.mark.parametrize("is_admin", [True, False])
-def test_the_cache_of_logins_knows_the_administrators(is_admin):
-    module, asked = auth({("ada", "secret"): types.SimpleNamespace(is_admin=is_admin)})
-    assert module.sender_is_admin() is is_admin and asked == []
-
-
-@pytest.mark.parametrize("cache", [None, {}, {("ada", "other"): types.SimpleNamespace(is_admin=True)}])
-def test_without_the_cache_the_database_is_asked(cache):
-    module, asked = auth(cache)
-    assert module.sender_is_admin() is False and asked == ["database"]
-
-
-def test_a_password_is_checked_once_for_all_who_wait():
-    checked, cache, lock = [], {}, threading.Lock()
-    begun = threading.Barrier(8)
-
-    def check(username, password):
-        with lock:
-            user = cache.get((username, password))
-        if user is None:
-            checked.append(username)
-            time.sleep(0.2)
-            user = types.SimpleNamespace(username=username)
-            with lock:
-                cache[username, password] = user
-        return user
-
-    module = types.SimpleNamespace(
-        _USER_AUTH_CACHE=cache, _USER_AUTH_CACHE_LOCK=lock, _auth_cache_key=lambda *key: key, _authenticate_cached=check
-    )
-    mlflow_shortcuts.check_a_password_once(module)
-    found = []
-
-    def ask():
-        begun.wait()
-        found.append(module._authenticate_cached("ada", "secret").username)
-
-    threads = [threading.Thread(target=ask) for _ in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert found == ["ada"] * 8 and checked == ["ada"]
-
-
-def test_a_wrong_password_is_checked_each_time():
-    checked = []
-    module = types.SimpleNamespace(
-        _USER_AUTH_CACHE={}, _USER_AUTH_CACHE_LOCK=threading.Lock(), _auth_cache_key=lambda *key: key,
-        _authenticate_cached=lambda *login: checked.append(login),
-    )  # fmt: skip
-    mlflow_shortcuts.check_a_password_once(module)
-    assert [module._authenticate_cached("ada", "wrong") for _ in range(2)] == [None, None] and len(checked) == 2

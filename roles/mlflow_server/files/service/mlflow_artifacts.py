@@ -14,14 +14,18 @@ import asyncio
 import base64
 import contextlib
 import functools
+import os
 import posixpath
+import re
 import zlib
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from mimetypes import guess_type
 
-MIB = 1 << 20
-# What a transfer takes of the memory is (AT_ONCE + 1) parts.
+from mlflow_bodies import MIB, Budget
+from mlflow_logins import caller
+
+# What a transfer takes of the memory is (AT_ONCE + 1) parts, as far as the budget goes.
 PART = 8 * MIB
 AT_ONCE = 3
 # S3 takes 10,000 parts, and some stores want all but the last of one size. Beyond 40 GiB, of which no upload says beforehand
@@ -30,10 +34,65 @@ MANY = 5000
 LARGE_PART = 64 * MIB
 # Of all transfers of this process; more than S3's client keeps connections would only wait for one another.
 THREADS = 10
+# All transfers of a worker together hold this share of the host's memory, divided by its workers, and no more and no less than:
+SHARE, LEAST, MOST = 1 / 8, 6 * PART, 20 * PART
+# Where the budget is used up a download goes on in pieces of this size, and an upload waits after one.
+PIECE = 256 << 10
+# How often a part is asked for that breaks off on its way from S3.
+TRIES = 3
+UPLOADS = re.compile(r"/(ajax-)?api/2\.0/mlflow-artifacts/artifacts/.+")
 OF_EACH_REQUEST = ("Bucket", "Key", "ExpectedBucketOwner", "RequestPayer", "SSECustomerAlgorithm", "SSECustomerKey")
 CHECKSUMS = ("ChecksumCRC32", "ChecksumCRC32C", "ChecksumCRC64NVME", "ChecksumSHA1", "ChecksumSHA256")
 
 _threads = ThreadPoolExecutor(THREADS, thread_name_prefix="artifacts")
+
+
+def is_upload(scope):
+    """Whether the body of a request is an artifact, which is passed on as it comes."""
+    return scope["method"] == "PUT" and UPLOADS.fullmatch(scope["path"]) is not None
+
+
+@functools.cache
+def budget():
+    """The memory of this worker's transfers."""
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    workers = int(os.environ.get("MLFLOW_SERVER_WORKERS") or 1)
+    return Budget(int(min(max(memory * SHARE / workers, LEAST), MOST)))
+
+
+def _owner():
+    """On whose account a transfer is; where nobody logs in, each is on its own."""
+    user = caller()
+    return user.username if user else object()
+
+
+class Share:
+    """What one transfer holds of the budget; given back as a whole at its end, however that comes."""
+
+    def __init__(self, owner, of=None):
+        self._owner, self._of, self._held = owner, of or budget(), 0
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *dummy):
+        self.give_back(self._held)
+
+    def try_take(self, size):
+        taken = self._of.try_acquire(size, self._owner)
+        if taken:
+            self._held += size
+        return taken
+
+    async def take(self, size):
+        await self._of.acquire(size, self._owner)
+        self._held += size
+
+    def give_back(self, size):
+        size = min(size, self._held)
+        if size:
+            self._held -= size
+            self._of.release(size, self._owner)
 
 
 def _in_thread(function, /, **arguments):
@@ -54,36 +113,43 @@ def _leave_bodies_unsigned(s3):
         config.s3 = {"payload_signing_enabled": False, **(config.s3 or {})}
 
 
-async def _parts(chunks):
-    """The stream in parts of the sizes that S3 wants; the last one is smaller, and may be empty."""
-    number = filled = 0
-    part = bytearray(PART)
+async def _parts(chunks, share):
+    """
+    The stream in parts of the sizes that S3 wants, each held of the budget; the last one is smaller, and may be empty.
+
+    The memory for a part is taken when more than a piece of it has come, so that whoever only trickles holds next to nothing.
+    """
+    number, size, filled, parts = 0, PART, 0, []
     async for chunk in chunks:
         rest = memoryview(chunk)
-        while len(rest) >= len(part) - filled:
-            room = len(part) - filled
-            part[filled:] = rest[:room]
-            yield part
+        while len(rest) >= (room := size - filled):
+            if filled <= PIECE:
+                await share.take(size)
+            parts.append(rest[:room])
+            yield b"".join(parts), size
             number += 1
-            rest, filled = rest[room:], 0
-            part = bytearray(PART if number < MANY else LARGE_PART)
-        part[filled : filled + len(rest)] = rest
+            rest, parts, filled, size = rest[room:], [], 0, PART if number < MANY else LARGE_PART
+        if not rest:
+            continue
+        if filled <= PIECE < filled + len(rest):
+            await share.take(size)
+        parts.append(rest)
         filled += len(rest)
-    del part[filled:]
-    yield part
+    yield b"".join(parts), size if filled > PIECE else 0
 
 
-async def upload(s3, chunks, **target):
+async def upload(s3, chunks, share, **target):
     """
     Make an object of a stream.
 
     :arg s3: boto3's client.
     :arg chunks: What to store, as an asynchronous iterable of bytes.
+    :arg share: A Share, which whoever calls gives back at the end.
     :arg target: Bucket, Key, and what else S3 is to know of the object.
     :raises botocore.exceptions.ClientError: where S3 refuses. What raises the stream is raised again. There is no object then.
     """
-    parts = _parts(chunks)
-    data = await anext(parts)
+    parts = _parts(chunks, share)
+    data, held = await anext(parts)
     checked = s3.meta.config.request_checksum_calculation == "when_supported" and "ChecksumAlgorithm" not in target
     if checked:
         _leave_bodies_unsigned(s3)
@@ -104,15 +170,22 @@ async def upload(s3, chunks, **target):
         pending.popleft()
         done.append({"PartNumber": number, "ETag": answer["ETag"], **{k: answer[k] for k in CHECKSUMS if k in answer}})
 
+    def send(number, data, held):
+        sent = _in_thread(_store, call=s3.upload_part, body=data, checked=checked, PartNumber=number, **same)
+        # As soon as S3 has it, and not when it is looked at: the next part may be waiting for just this memory.
+        sent.add_done_callback(lambda _: share.give_back(held))
+        pending.append((number, sent))
+
     try:
-        number = 0
-        while data:
-            number += 1
-            sent = _in_thread(_store, call=s3.upload_part, body=data, checked=checked, PartNumber=number, **same)
-            pending.append((number, sent))
+        number = 1
+        send(number, data, held)
+        async for data, held in parts:
+            # The last one may be empty.
+            if data:
+                number += 1
+                send(number, data, held)
             if len(pending) == AT_ONCE:
                 await finish_one()
-            data = await anext(parts, b"")
         while pending:
             await finish_one()
         await _in_thread(s3.complete_multipart_upload, MultipartUpload={"Parts": done}, **same)
@@ -129,6 +202,15 @@ async def _abort(s3, pending, same):
         await _in_thread(s3.abort_multipart_upload, **same)
 
 
+@functools.cache
+def _broken():
+    """The errors that mean that an answer of S3 has broken off on its way."""
+    from botocore.exceptions import HTTPClientError, IncompleteReadError
+    from urllib3.exceptions import HTTPError
+
+    return (HTTPClientError, IncompleteReadError, HTTPError, OSError)
+
+
 class Download:
     """An object of S3: `length`, and its content by `stream()`."""
 
@@ -141,6 +223,7 @@ class Download:
         self.length = int(whole) if whole else first["ContentLength"]
         self._come = int(part.rpartition("-")[2]) + 1 if whole else self.length
         self._etag = {"IfMatch": first["ETag"]} if first.get("ETag") else {}
+        self._broken = _broken()
 
     @classmethod
     async def begin(cls, s3, **source):
@@ -161,34 +244,70 @@ class Download:
             first = await _in_thread(s3.get_object, **source)
         return cls(s3, source, first)
 
-    def _part(self, begin):
-        # Another object that has taken its place meanwhile is not mixed with this one: S3 refuses.
-        end = min(begin + PART, self.length)
-        got = self._s3.get_object(Range=f"bytes={begin}-{end - 1}", **self._etag, **self._source)["Body"].read()
-        if len(got) != end - begin:
-            raise OSError(f"{len(got)} bytes came of {end - begin}")
-        return got
+    def _read(self, begin, end):
+        """Those bytes. botocore tries again until an answer begins, so here it is done where one breaks off."""
+        for left in reversed(range(TRIES)):
+            # Another object that has taken its place meanwhile is not mixed with this one: S3 refuses.
+            about = {"Range": f"bytes={begin}-{end - 1}", **self._etag, **self._source}
+            try:
+                got = self._s3.get_object(**about)["Body"].read()
+                if len(got) == end - begin:
+                    return got
+                problem = OSError(f"{len(got)} bytes came of {end - begin}")
+            except self._broken as error:
+                problem = error
+            if not left:
+                raise problem
 
-    async def stream(self):
+    async def _first(self, share):
+        """What came with the first answer, as it comes: in one part, or where there is no memory for that, in pieces."""
+        at = 0
+        while at < self._come:
+            held = PART if share.try_take(PART) else 0
+            end = min(at + (held or PIECE), self._come)
+            try:
+                data = await _in_thread(self._body.read, amt=end - at)
+                if len(data) < end - at:
+                    data += await _in_thread(self._read, begin=at + len(data), end=end)
+            except self._broken:
+                data = await _in_thread(self._read, begin=at, end=end)
+            at = end
+            yield data
+            share.give_back(held)
+
+    async def stream(self, share):
+        """
+        The content, in parts.
+
+        :arg share: A Share. Parts are fetched ahead of the client, who may be slow, only as far as it goes.
+        """
+        async for data in self._first(share):
+            yield data
         pending: deque = deque()
-        starts = iter(range(self._come, self.length, PART))
+        asked = self._come
 
-        def ask():
-            if (begin := next(starts, None)) is not None:
-                pending.append(_in_thread(self._part, begin=begin))
+        def ask(size, held):
+            nonlocal asked
+            end = min(asked + size, self.length)
+            pending.append((_in_thread(self._read, begin=asked, end=end), held))
+            asked = end
 
-        for _ in range(AT_ONCE - 1):
-            ask()
+        def ask_ahead():
+            while asked < self.length and len(pending) < AT_ONCE - 1 and share.try_take(PART):
+                ask(PART, PART)
+
         try:
-            # All of it, where the store does not give parts.
-            while data := await _in_thread(lambda: self._body.read(PART)):
+            while asked < self.length or pending:
+                ask_ahead()
+                if not pending:
+                    ask(PIECE, 0)
+                answer, held = pending.popleft()
+                data = await answer
+                ask_ahead()
                 yield data
-            while pending:
-                data = await pending.popleft()
-                ask()
-                yield data
+                share.give_back(held)
         finally:
-            for answer in pending:
+            for answer, _held in pending:
                 answer.cancel()
 
 
@@ -232,7 +351,8 @@ def pass_through(app):
             about = {name: value for name, value in about.items() if value} | (self.get_s3_file_upload_extra_args() or {})
             target = self.target(posixpath.join(artifact_path or "", posixpath.basename(artifact_file_name)))
             try:
-                await upload(await self.client(), chunks, **about, **target)
+                with Share(_owner()) as share:
+                    await upload(await self.client(), chunks, share, **about, **target)
             except (BotoCoreError, ClientError) as error:
                 raise _problem(error) from error
 
@@ -242,6 +362,11 @@ def pass_through(app):
                     yield chunk
 
             asyncio.run(self.log_artifact_from_async_stream(chunks(), artifact_file_name, artifact_path))
+
+    async def stream(download, owner):
+        with Share(owner) as share:
+            async for part in download.stream(share):
+                yield part
 
     async def download_artifact(artifact_path: str):
         if not artifact_router._is_serving_proxied_artifacts():
@@ -257,7 +382,7 @@ def pass_through(app):
             return JSONResponse(json.loads(error.serialize_as_json()), error.get_http_status_code())
         name = posixpath.basename(path)
         return StreamingResponse(
-            download.stream(),
+            stream(download, _owner()),
             headers={
                 "Content-Type": artifact_router._guess_mime_type(name),
                 "Content-Disposition": artifact_router._content_disposition(name),

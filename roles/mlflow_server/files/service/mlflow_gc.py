@@ -17,17 +17,22 @@ mlflow_setup.py keeps the artifact stores that this database was used with in a 
 What was made before the present one came into use stays, because its objects may be in the one before.
 
 What a registered model refers to stays as well; nothing is wrong then, so that is no failure.
+
+Users write a lot of what the rows say: where an experiment has its place, what a trace is called, the tags. So an address is
+only taken where it ends with what MLflow itself adds to it, is below the root of the store, can be read in one way only, and
+has nobody else's objects in it or around it. An experiment's folder is never removed as a whole.
 """
 
 import argparse
 import json
 import os
+import posixpath
 import re
 import sys
 import time
 from datetime import timedelta
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import psycopg
 
@@ -39,10 +44,25 @@ TABLE = "mlflow_aws_artifact_stores"
 CHANGE_MILLISECONDS = 24 * 3600 * 1000
 # MLflow makes it anew when it is missing, and clients count on it.
 DEFAULT_EXPERIMENT = "0"
+# The client chooses a trace's id, so it may be anything. These two are what MLflow 3 and MLflow 2 make.
+TRACE_ID = re.compile(r"(tr-)?[0-9a-f]{32}")
+# MLflow's client, the web server and S3 do not agree on what these mean in an address.
+AMBIGUOUS = re.compile(r"[\x00-\x1f\x7f%?#;\\]")
+# Whose objects are at or around a place: MLflow gives each of these a folder ID/artifacts.
+OWNERS = """
+SELECT 'run', run_uuid, artifact_uri FROM runs WHERE run_uuid = ANY(%(ids)s)
+UNION ALL SELECT 'model', model_id, artifact_location FROM logged_models WHERE model_id = ANY(%(ids)s)
+UNION ALL SELECT 'trace', request_id, artifact_location || '/traces/' || request_id || '/artifacts'
+  FROM trace_info JOIN experiments USING (experiment_id) WHERE request_id = ANY(%(ids)s)
+"""
 
 
 class Keep(Exception):
     """Why something can't go."""
+
+
+class Held(Exception):
+    """What else needs it."""
 
 
 def milliseconds(text):
@@ -80,29 +100,68 @@ class Store:
             self._problem = f"{self._root} can't be listed: {_one_line(error)}"
         return self._problem
 
-    def address(self, uri, name, made):
-        """Return where the objects of `uri` are in the store; `name` must be a folder in it."""
-        parts = urlsplit(uri)
-        folders = parts.path.split("/")
-        if ".." in folders or name not in folders:
+    def place(self, uri, made, *end):
+        """
+        Return where the objects of `uri` are, as the folders below the root; `end` is what MLflow itself puts at an address's
+        end, with the id. All that comes before is what a user may have chosen.
+        """
+        if uri.startswith(f"{self._root}/"):
+            path = uri[len(self._root) + 1 :]
+        elif uri.startswith("mlflow-artifacts://"):
+            raise Keep(f"{uri} belongs to another server")
+        elif uri.startswith("mlflow-artifacts:/"):
+            path = uri.removeprefix("mlflow-artifacts:/")
+        else:
+            raise Keep(f"{uri} is not in {self._root}, so this server does not clean it")
+        folders = tuple(path.split("/"))
+        if AMBIGUOUS.search(path) or {"", ".", ".."} & set(folders) or folders[-len(end) :] != end:
             raise Keep(f"{uri} is not a place of its own")
         if made < self._since:
             raise Keep(
                 f"it was made before {self._root} was the artifact store, or on the day of the change, "
                 "so its objects may be elsewhere"
             )
-        if parts.scheme != "mlflow-artifacts":
-            if parts.scheme != "s3":
-                raise Keep(f"{uri} is an address that this server does not clean")
-            return uri
-        if parts.netloc:
-            raise Keep(f"{uri} belongs to another server")
         if self._problem:
             raise Keep(self._problem)
-        return f"{self._root}/{parts.path.strip('/')}"
+        return folders
 
-    def remove(self, address, dry_run):
+    def readings(self, uri):
+        """Every place below the root that somebody may mean by an address. What is to stay is read with good will."""
+        found = set()
+        root = urlsplit(self._root)
+        for text in {uri, unquote(uri)}:
+            try:
+                parts = urlsplit(re.split(r"[?#]", text)[0])
+            except ValueError:
+                continue
+            path = posixpath.normpath(f"/{parts.path}").lstrip("/")
+            if parts.scheme in ("http", "https"):
+                path = path.partition("mlflow-artifacts/artifacts/")[2]
+            elif parts.scheme in ("s3", "s3a", "s3n"):
+                base = posixpath.normpath(f"/{root.path}").lstrip("/")
+                if parts.netloc != root.netloc or base and not path.startswith(f"{base}/"):
+                    continue
+                path = path.removeprefix(f"{base}/")
+            elif parts.scheme != "mlflow-artifacts":
+                continue
+            if path:
+                found.add(tuple(path.split("/")))
+        return found
+
+    def names_in(self, place):
+        """The names of the folders and files there."""
+        try:
+            found = self._repository(self.address(place)).list_artifacts()
+        except Exception as error:
+            raise Keep(f"{self.address(place)} can't be listed: {_one_line(error)}") from None
+        return {item.path.rsplit("/", 1)[-1] for item in found}
+
+    def address(self, place):
+        return "/".join((self._root, *place))
+
+    def remove(self, place, dry_run):
         """Delete the objects there, and prove that they are gone."""
+        address = self.address(place)
         try:
             repository = self._repository(address)
             # An answer proves that the store can be reached and listed, also where nothing was logged.
@@ -126,14 +185,22 @@ class Cleaning:
         self._store = store
         self._age = age
         self._dry_run = dry_run
-        self._say = say
+        # Users choose names and addresses, and must not write lines of their own into the journal.
+        self._say = lambda line: say("".join(sign if sign.isprintable() else "?" for sign in line))
+        # The runs and models that registered models need, and the places: theirs, and all folders above those.
         self._used = {}
-        self._addresses = []
+        self._registered = {}
+        self._above_registered = {}
+        self._registered_since = 0
+        # The experiments that have their place in a folder, at any depth, and the traces of which that is no matter of course.
+        self._experiments_in = {}
+        self._experiments_until = -1
+        self._traces_in = {}
         self._went_names = set()
         self.gone = self.held = self.kept = 0
 
     def all(self):
-        self._look_at_registered()
+        self._look_at_traces()
         experiments = self._deleted_experiments()
         runs = self._tracking._get_deleted_runs(older_than=self._age)
         models = dict.fromkeys(self._tracking._get_deleted_logged_models(older_than=self._age))
@@ -149,10 +216,15 @@ class Cleaning:
 
     def _one(self, kind, name, remove):
         try:
+            # A pass takes hours where there is much to remove, and users go on meanwhile.
+            self._look_at_registered()
+            self._look_at_experiments()
             if kind != "experiment" and name in self._used:
-                self._held(kind, name, f"{self._used[name]} refers to it")
-                return
+                raise Held(f"{self._used[name]} refers to it")
             remove(name)
+        except Held as why:
+            self._say(f"held: {kind} {name}: {why}")
+            self.held += 1
         except Keep as why:
             self._say(f"kept: {kind} {name}: {why}")
             self.kept += 1
@@ -167,59 +239,120 @@ class Cleaning:
         self._went_names.add(name)
         self.gone += 1
 
-    def _held(self, kind, name, why):
-        self._say(f"held: {kind} {name}: {why}")
-        self.held += 1
-
     def _run(self, run_id):
         info = self._tracking.get_run(run_id).info
         if info.lifecycle_stage != "deleted":
             # Restored in the meantime.
             return
-        self._store.remove(self._store.address(info.artifact_uri, run_id, info.start_time or 0), self._dry_run)
+        self._remove("run", run_id, info.artifact_uri, info.start_time or 0, run_id, "artifacts")
         if not self._dry_run:
             self._tracking._hard_delete_run(run_id)
         self._went("run", run_id)
 
     def _model(self, model_id):
+        stages = self._database.execute(
+            "SELECT m.lifecycle_stage, e.lifecycle_stage FROM logged_models m JOIN experiments e USING (experiment_id) "
+            "WHERE m.model_id = %s",
+            (model_id,),
+        ).fetchone()
+        if not stages or "deleted" not in stages:
+            # Restored in the meantime, or with its experiment.
+            return
         model = self._tracking.get_logged_model(model_id, allow_deleted=True)
-        address = self._store.address(model.artifact_location, model_id, model.creation_timestamp)
-        self._store.remove(address, self._dry_run)
+        made = model.creation_timestamp
+        self._remove("model", model_id, model.artifact_location, made, "models", model_id, "artifacts")
         if not self._dry_run:
             self._tracking._hard_delete_logged_model(model_id)
         self._went("model", model_id)
 
     def _experiment(self, experiment):
         name = experiment.experiment_id
+        stage = self._database.execute("SELECT lifecycle_stage FROM experiments WHERE experiment_id = %s", (int(name),))
+        if stage.fetchone() != ("deleted",):
+            # Restored in the meantime.
+            return
         rest = {*self._ids("runs", "run_uuid", experiment), *self._ids("logged_models", "model_id", experiment)}
         rest -= self._went_names
         if rest:
             # Those that are old enough have told why they did not go.
-            self._held("experiment", name, f"{len(rest)} of its runs and models are still there")
-            return
-        inside = f"{experiment.artifact_location.rstrip('/')}/"
-        for version, address in self._addresses:
-            if address.startswith(inside):
-                self._held("experiment", name, f"{version} refers to {address}")
-                return
-        for uri, part in self._places_of(experiment):
-            self._store.remove(self._store.address(uri, part, experiment.creation_time or 0), self._dry_run)
+            raise Held(f"{len(rest)} of its runs and models are still there")
+        places = self._store.readings(experiment.artifact_location)
+        for place in places & self._above_registered.keys():
+            raise Held(f"{self._above_registered[place]} is in {self._store.address(place)}")
+        self._traces(experiment)
         if not self._dry_run:
             self._tracking._hard_delete_experiment(name)
         self._went("experiment", name)
+        for place in places:
+            for folder in _up_from(place):
+                self._experiments_in.get(folder, set()).discard(name)
+            self._tell_what_is_left(place)
 
-    def _places_of(self, experiment):
-        """Where an experiment has objects that belong to none of its runs and models: those of its traces."""
-        name = experiment.experiment_id
-        if experiment.artifact_location == f"mlflow-artifacts:/{name}":
-            return [(experiment.artifact_location, name)]
-        # A place that somebody chose may be shared with others.
+    def _traces(self, experiment):
+        """Remove the objects of an experiment's traces, which go with its row. Where one must stay, the row stays, too."""
         rows = self._database.execute(
-            "SELECT t.value, i.request_id FROM trace_info i JOIN trace_tags t USING (request_id) "
-            "WHERE i.experiment_id = %s AND t.key = 'mlflow.artifactLocation'",
-            (int(name),),
-        )
-        return rows.fetchall()
+            "SELECT i.request_id, t.value FROM trace_info i LEFT JOIN trace_tags t "
+            "ON t.request_id = i.request_id AND t.key = 'mlflow.artifactLocation' WHERE i.experiment_id = %s",
+            (int(experiment.experiment_id),),
+        ).fetchall()
+        if not rows:
+            return
+        made = experiment.creation_time or 0
+        folder = f"{experiment.artifact_location.rstrip('/')}/traces"
+        # Most traces have no objects, so those that have are looked for with one question.
+        there = self._store.names_in(self._store.place(folder, made, "traces"))
+        held, kept = [], []
+        for trace_id, noted in rows:
+            try:
+                uri = f"{folder}/{trace_id}/artifacts"
+                if not TRACE_ID.fullmatch(trace_id):
+                    raise Keep("MLflow makes no such id")
+                # Users can set that tag: it may say why something stays, and never what goes.
+                if noted not in (None, uri):
+                    raise Keep(f"its tag mlflow.artifactLocation says {noted}")
+                if trace_id in self._used:
+                    raise Held(f"{self._used[trace_id]} refers to it")
+                if trace_id in there:
+                    self._remove("trace", trace_id, uri, made, "traces", trace_id, "artifacts")
+            except Held as why:
+                held.append(f"trace {trace_id}: {why}")
+            except Keep as why:
+                kept.append(f"trace {trace_id}: {why}")
+        for problems, kind in ((kept, Keep), (held, Held)):
+            if problems:
+                others = f", and {len(problems) - 1} more" if problems[1:] else ""
+                raise kind(f"{problems[0]}{others}")
+
+    def _remove(self, kind, name, uri, made, *end):
+        place = self._store.place(uri, made, *end)
+        self._see_that_nobody_else_needs(place, kind, name)
+        self._store.remove(place, self._dry_run)
+
+    def _see_that_nobody_else_needs(self, place, kind, name):
+        if place in self._above_registered:
+            raise Held(f"{self._above_registered[place]} is in {self._store.address(place)}")
+        for depth in range(1, len(place)):
+            if place[:depth] in self._registered:
+                raise Held(f"{self._registered[place[:depth]]} is {self._store.address(place[:depth])}")
+        for experiment in self._experiments_in.get(place, ()):
+            raise Keep(f"experiment {experiment} has its place in {self._store.address(place)}")
+        for trace_id in self._traces_in.get(place, set()) - {name}:
+            raise Keep(f"trace {trace_id} has its place in {self._store.address(place)}")
+        ids = [folder for folder, following in zip(place, place[1:], strict=False) if following == "artifacts"]
+        for *other, uri in self._database.execute(OWNERS, {"ids": ids}).fetchall():
+            if other != [kind, name] and any(it == place[: len(it)] for it in self._store.readings(uri)):
+                raise Keep(f"{self._store.address(place)} is a place of {' '.join(other)}")
+
+    def _tell_what_is_left(self, place):
+        """Objects that no row names are nobody's to remove, and who pays for them should know."""
+        if self._dry_run or self._experiments_in.get(place):
+            return
+        try:
+            left = self._store.names_in(place)
+        except Keep:
+            return
+        if left:
+            self._say(f"left: {self._store.address(place)}: no row named the objects in {', '.join(sorted(left)[:5])}")
 
     def _deleted_experiments(self):
         found, token = [], None
@@ -241,12 +374,45 @@ class Cleaning:
     def _look_at_registered(self):
         """Note the runs, models and places whose files are those of a registered model."""
         rows = self._database.execute(
-            "SELECT name, version, source, storage_location FROM model_versions WHERE current_stage <> 'Deleted_Internal'"
+            "SELECT name, version, source, storage_location FROM model_versions "
+            "WHERE current_stage <> 'Deleted_Internal' AND coalesce(creation_time, 0) >= %s",
+            (self._registered_since,),
         )
+        if not self._registered_since:
+            # From the second time on what is new; the hour is for hosts whose clocks differ.
+            self._registered_since = int(time.time() * 1000) - 3600 * 1000
         for name, version, *addresses in rows.fetchall():
             title = f"version {version} of the registered model {name}"
             self._used.update(dict.fromkeys(words(*addresses), title))
-            self._addresses += [(title, address) for address in addresses if address]
+            for place in {place for address in addresses if address for place in self._store.readings(address)}:
+                self._registered[place] = title
+                self._above_registered.update(dict.fromkeys(_up_from(place), title))
+
+    def _look_at_experiments(self):
+        rows = self._database.execute(
+            "SELECT experiment_id, artifact_location FROM experiments WHERE experiment_id > %s", (self._experiments_until,)
+        )
+        for number, uri in rows.fetchall():
+            self._experiments_until = max(number, self._experiments_until)
+            for place in self._store.readings(uri or ""):
+                for folder in _up_from(place):
+                    self._experiments_in.setdefault(folder, set()).add(str(number))
+
+    def _look_at_traces(self):
+        """Note the traces whose ids can lead into another's folder. The client chooses them."""
+        rows = self._database.execute(
+            "SELECT request_id, artifact_location FROM trace_info JOIN experiments USING (experiment_id) "
+            "WHERE request_id LIKE '%/%'"
+        )
+        for trace_id, location in rows.fetchall():
+            for place in self._store.readings(f"{location}/traces/{trace_id}/artifacts"):
+                for folder in _up_from(place):
+                    self._traces_in.setdefault(folder, set()).add(trace_id)
+
+
+def _up_from(place):
+    """A place and the folders above it, without the root."""
+    return [place[:depth] for depth in range(1, len(place) + 1)]
 
 
 def _one_line(error):

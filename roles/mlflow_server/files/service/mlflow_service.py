@@ -13,7 +13,9 @@ share its memory and are ready in a second.
 
 Beside MLflow's application there is what a service needs: /ready (mlflow_ready.py), /metrics where it is wanted
 (mlflow_metrics.py), artifacts that pass through (mlflow_artifacts.py), pools that fit the database, and an end that loses
-no request.
+no request. And there is what stands before MLflow on a server that is shared: the routes that there are
+(mlflow_routes.py), who is calling (mlflow_logins.py), what a request may bring (mlflow_bodies.py) and which addresses a
+user may name (mlflow_sources.py).
 
 The internal variables belong to MLflow and may change with any version, so the versions that this
 file was tested with are named, and any other one is reported in the journal.
@@ -30,8 +32,12 @@ import time
 from pathlib import Path
 
 import mlflow_artifacts
+import mlflow_bodies
+import mlflow_logins
 import mlflow_metrics
+import mlflow_routes
 import mlflow_shortcuts
+import mlflow_sources
 from mlflow_ready import Readiness
 
 TESTED_VERSIONS = ("3.17.2",)
@@ -244,10 +250,31 @@ def _take_shortcuts(app):
     if os.environ.get("MLFLOW_AUTH_CONFIG_PATH"):
         from mlflow.server import auth
 
-        mlflow_shortcuts.check_a_password_once(auth)
-        mlflow_shortcuts.know_the_administrators(auth)
         checked = {"checked": auth._find_fastapi_validator}
     return mlflow_shortcuts.ClassicCalls(app, flask_app, mlflow_shortcuts.classic_paths(flask_app, app, **checked))
+
+
+def _guard(app, fastapi_app):
+    """Put before it, from the outside in: which routes there are, who is calling, what the request brings, whose turn it is."""
+    from mlflow.server import app as flask_app
+    from mlflow.server import otel_api
+    from sqlalchemy.exc import SQLAlchemyError
+
+    connections = sum(int(os.environ[f"MLFLOW_SQLALCHEMYSTORE_{name}"]) for name in ("POOL_SIZE", "MAX_OVERFLOW"))
+    mlflow_bodies.bound_expansion(otel_api)
+    app = mlflow_bodies.Bodies(Admission(app, connections), mlflow_artifacts.is_upload)
+    if os.environ.get("MLFLOW_AUTH_CONFIG_PATH"):
+        from mlflow.server import auth
+
+        app = mlflow_logins.Logins(app, *mlflow_logins.take_over(auth), (SQLAlchemyError,))
+    # The cookie of the form on /signup goes by TLS only, where clients come by it.
+    flask_app.config.update(
+        SESSION_COOKIE_SECURE=os.environ.get("MLFLOW_SERVER_TLS") == "true", SESSION_COOKIE_SAMESITE="Lax"
+    )
+    routes = mlflow_routes.Routes()
+    mlflow_routes.close_flask(flask_app, routes)
+    mlflow_routes.tell(flask_app, routes)
+    return mlflow_routes.Doors(app, fastapi_app, routes)
 
 
 def create_app():
@@ -259,9 +286,10 @@ def create_app():
     noted = signal.signal(signal.SIGTERM, signal.SIG_DFL)
     _set_internal_variables()
     _fit_pools()
-    app = _application()
-    mlflow_artifacts.pass_through(app)
-    app = _take_shortcuts(app)
+    fastapi_app = _application()
+    mlflow_artifacts.pass_through(fastapi_app)
+    mlflow_sources.keep_to_the_server()
+    app = _guard(_take_shortcuts(fastapi_app), fastapi_app)
     _keep_artifacts_proxied()
     _answer_what_went_wrong()
 
@@ -273,8 +301,7 @@ def create_app():
     Draining()
     signal.signal(signal.SIGTERM, noted)
     _tell_systemd(f"READY=1\nSTATUS=MLflow {VERSION} serves")
-    connections = sum(int(os.environ[f"MLFLOW_SQLALCHEMYSTORE_{name}"]) for name in ("POOL_SIZE", "MAX_OVERFLOW"))
-    app = Readiness(Admission(app, connections))
+    app = Readiness(app)
     return mlflow_metrics.measure(app, VERSION) if _is_measured() else app
 
 

@@ -9,7 +9,6 @@ import asyncio
 import contextvars
 import copy
 import select
-import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -124,57 +123,6 @@ def _silent(connection):
     waiting = select.poll()
     waiting.register(connection.fileno(), select.POLLIN)
     return not waiting.poll(0)
-
-
-def know_the_administrators(auth):
-    """Take from the cache of logins whether a user is an administrator, as MLflow does for its FastAPI routes.
-
-    Else each request asks the database for it, in a session of its own. As for the password, another process may take
-    auth_cache_ttl_seconds to notice that it has changed.
-    """
-    asks = auth.sender_is_admin
-
-    def sender_is_admin():
-        login = auth.authenticate_request()
-        if auth._USER_AUTH_CACHE is not None:
-            with auth._USER_AUTH_CACHE_LOCK:
-                user = auth._USER_AUTH_CACHE.get(auth._auth_cache_key(login.username, login.password))
-            if user is not None:
-                return user.is_admin
-        return asks()
-
-    auth.sender_is_admin = sender_is_admin
-
-
-def check_a_password_once(auth):
-    """Let requests with the same login that come together wait for one check of the password.
-
-    To check one takes a processor for a tenth of a second and more, by design, and who has eight requests under way when
-    the cache forgets him would have it done eight times.
-    """
-    checks = auth._authenticate_cached
-    guard = threading.Lock()
-    under_way = {}
-
-    def _authenticate_cached(username, password):
-        if auth._USER_AUTH_CACHE is None or password is None:
-            return checks(username, password)
-        key = auth._auth_cache_key(username, password)
-        with auth._USER_AUTH_CACHE_LOCK:
-            user = auth._USER_AUTH_CACHE.get(key)
-        if user is not None:
-            return user
-        with guard:
-            check = under_way.setdefault(key, threading.Lock())
-        try:
-            with check:
-                # It looks into the cache first, where the check before this one has put what it found.
-                return checks(username, password)
-        finally:
-            with guard:
-                under_way.pop(key, None)
-
-    auth._authenticate_cached = _authenticate_cached
 
 
 # What reads one thing by two statements, of which each is right for itself.

@@ -1,0 +1,202 @@
+# Copyright: (c) 2026, the mlops.mlflow_aws contributors
+# GNU General Public License v3.0 or later (see LICENSE)
+"""What a request may bring, and what all of them hold together."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import sys
+import zlib
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "roles" / "mlflow_server" / "files" / "service"))
+
+import mlflow_bodies  # noqa: E402
+from mlflow_bodies import Bodies, Budget, TooLarge, expand  # noqa: E402
+
+LIMIT = 100_000
+
+
+class Asked:
+    """One request, and what came of it."""
+
+    def __init__(self, parts, headers=(), path="/api", endless=False, **scope):
+        self.parts, self.endless = list(parts), endless
+        self.scope = {"type": "http", "method": "POST", "path": path, "headers": list(headers), **scope}
+        self.sent, self.got = [], []
+
+    async def receive(self):
+        if self.parts:
+            return {"type": "http.request", "body": self.parts.pop(0), "more_body": bool(self.parts) or self.endless}
+        if self.endless:
+            await asyncio.sleep(3600)
+        return {"type": "http.disconnect"}
+
+    async def send(self, message):
+        self.sent.append(message)
+
+    async def app(self, scope, receive, send):
+        while (message := await receive())["type"] == "http.request":
+            self.got.append(message["body"])
+            if not message["more_body"]:
+                break
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+
+    async def run(self, **options):
+        options = {"maximum": LIMIT, "is_stream": lambda scope: scope["path"] == "/stream", **options}
+        await Bodies(self.app, **options)(self.scope, self.receive, self.send)
+        return self.sent[0]["status"] if self.sent else None
+
+
+def length(size):
+    return [(b"content-length", str(size).encode())]
+
+
+CHUNKED = [(b"transfer-encoding", b"chunked")]
+
+
+def test_a_body_arrives_whole():
+    asked = Asked([b"one ", b"two"], length(7))
+    assert asyncio.run(asked.run()) == 200 and asked.got == [b"one two"]
+
+
+@pytest.mark.parametrize("headers", [length(LIMIT + 1), CHUNKED, length("1e9"), length(-1)])
+def test_one_that_is_too_large_is_refused(headers):
+    asked = Asked([b"x" * LIMIT, b"x"], headers)
+    assert asyncio.run(asked.run()) == 413 and asked.got == []
+    assert b"mlflow_server_max_body_mib" in asked.sent[1]["body"]
+
+
+def test_one_as_large_as_may_be_is_taken():
+    asked = Asked([b"x" * LIMIT], CHUNKED)
+    assert asyncio.run(asked.run()) == 200 and len(asked.got[0]) == LIMIT
+
+
+def test_a_stream_passes_on_as_it_comes():
+    asked = Asked([b"x" * LIMIT, b"y" * LIMIT], CHUNKED, path="/stream")
+    assert asyncio.run(asked.run()) == 200 and [len(part) for part in asked.got] == [LIMIT, LIMIT]
+
+
+def test_one_that_trickles_is_ended(monkeypatch):
+    monkeypatch.setattr(mlflow_bodies, "PATIENCE", 0.1)
+    monkeypatch.setattr(mlflow_bodies, "LINGER", 0.1)
+    asked = Asked([b"x"], length(2), endless=True)
+    assert asyncio.run(asked.run()) == 408 and asked.got == []
+
+
+def test_a_client_that_goes_away_is_no_request():
+    asked = Asked([], length(5))
+    assert asyncio.run(asked.run()) is None and asked.got == []
+
+
+def test_a_login_is_looked_at_again_where_the_body_took_its_time(monkeypatch):
+    monkeypatch.setattr(mlflow_bodies, "OLD", -1.0)
+
+    async def gone():
+        return False
+
+    asked = Asked([b"x"], length(1), **{"mlflow.login": gone})
+    assert asyncio.run(asked.run()) == 401 and asked.got == []
+
+
+def test_bodies_wait_for_the_budget():
+    async def run():
+        # Room for one of them, and no owner has more than half of it while he has anything.
+        budget, size = Budget(LIMIT), LIMIT - 1
+        first = Asked([b"x"], length(size), endless=True, client=("192.0.2.1", 1))
+        second = Asked([b"x" * size], length(size), client=("192.0.2.2", 1))
+        slow = asyncio.create_task(first.run(budget=budget))
+        await asyncio.sleep(0.01)
+        waits = asyncio.create_task(second.run(budget=budget))
+        await asyncio.sleep(0.05)
+        assert not waits.done() and second.got == []
+        slow.cancel()
+        await asyncio.wait([slow])
+        assert await waits == 200 and len(second.got[0]) == size and budget.free == LIMIT
+
+    asyncio.run(run())
+
+
+def test_a_small_body_waits_for_nobody():
+    async def run():
+        budget = Budget(LIMIT)
+        await budget.acquire(LIMIT, "ada")
+        assert await Asked([b"x"], length(1)).run(budget=budget) == 200
+
+    asyncio.run(run())
+
+
+def test_nobody_has_more_than_half_of_the_budget_while_he_has_anything():
+    async def run():
+        budget = Budget(100)
+        assert budget.try_acquire(30, "ada") and budget.try_acquire(20, "ada") and not budget.try_acquire(1, "ada")
+        assert budget.try_acquire(50, "bob") and budget.free == 0
+        budget.release(50, "bob")
+        # Ada waits for herself and keeps nobody.
+        waits = asyncio.create_task(budget.acquire(10, "ada"))
+        await asyncio.sleep(0)
+        assert budget.try_acquire(40, "eve") and not waits.done()
+        budget.release(30, "ada")
+        await waits
+
+    asyncio.run(run())
+
+
+def test_who_waits_for_memory_is_served_in_order():
+    async def run():
+        budget = Budget(100)
+        await budget.acquire(90, "ada")
+        order = []
+
+        async def take(size, who):
+            await budget.acquire(size, who)
+            order.append(who)
+
+        tasks = [asyncio.create_task(take(80, "large"))]
+        await asyncio.sleep(0)
+        tasks.append(asyncio.create_task(take(5, "small")))
+        await asyncio.sleep(0)
+        assert order == [], "the small one has passed the large one by"
+        budget.release(90, "ada")
+        await asyncio.gather(*tasks)
+        assert order == ["large", "small"] and budget.free == 15
+
+    asyncio.run(run())
+
+
+def test_who_gives_up_waiting_takes_nothing():
+    async def run():
+        budget = Budget(100)
+        await budget.acquire(100, "ada")
+        waits = asyncio.create_task(budget.acquire(60, "bob"))
+        await asyncio.sleep(0)
+        waits.cancel()
+        await asyncio.wait([waits])
+        budget.release(100, "ada")
+        assert budget.free == 100 and not budget._of
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "deflate", "raw deflate"])
+def test_a_compressed_body_is_unpacked_as_far_as_may_be(encoding):
+    data = b"x" * 1000
+
+    def pack(data):
+        if encoding == "gzip":
+            return gzip.compress(data[:500]) + gzip.compress(data[500:])
+        packer = zlib.compressobj(wbits=zlib.MAX_WBITS if encoding == "deflate" else -zlib.MAX_WBITS)
+        return packer.compress(data) + packer.flush()
+
+    name = encoding.split()[-1]
+    assert expand(pack(data), name, 1000) == data
+    with pytest.raises(TooLarge):
+        expand(pack(data), name, 999)
+    with pytest.raises(zlib.error):
+        expand(pack(data)[:-9], name, 1000)
+    with pytest.raises(zlib.error):
+        expand(b"no archive", name, 1000)

@@ -1,0 +1,317 @@
+# Copyright: (c) 2026, the mlops.mlflow_aws contributors
+# GNU General Public License v3.0 or later (see LICENSE)
+"""Who a request is from: what is a login, when it is checked, and who has to wait."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import sys
+import threading
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "roles" / "mlflow_server" / "files" / "service"))
+
+import mlflow_logins  # noqa: E402
+from mlflow_logins import Allowance, Checks, Logins, Rows, Throttled, credentials  # noqa: E402
+
+
+def basic(text):
+    return (b"authorization", b"Basic " + base64.b64encode(text if isinstance(text, bytes) else text.encode()))
+
+
+def test_a_login_is_a_name_and_a_password():
+    assert credentials([(b"host", b"x"), basic("ada:se:cret ü")]) == ("ada", "se:cret ü")
+    assert credentials([(b"authorization", b"bAsIc " + base64.b64encode(b"a:b"))]) == ("a", "b")
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        [],
+        [(b"authorization", b"Bearer abc")],
+        [(b"authorization", b"Digest x")],
+        [(b"authorization", b"Basic")],
+        [(b"authorization", b"Basic !!!")],
+        [basic("ada")],
+        [basic("ada:")],
+        [basic(":secret")],
+        [basic(b"ada:\xff\xfe")],
+        [basic("ada:sec\0ret")],
+        [basic("ada:secret"), basic("ada:secret")],
+        [basic("ada:" + "x" * 2000)],
+    ],
+)
+def test_what_is_no_login(headers):
+    assert credentials(headers) is None
+
+
+class Clock:
+    now = 1000.0
+
+    def __call__(self):
+        return self.now
+
+
+class Users:
+    """Two users, their rows and how often they were read and their passwords hashed."""
+
+    def __init__(self, ttl=60, seconds=0.0):
+        self.rows = {name: SimpleNamespace(username=name, password_hash=f"{name}!", is_admin=False) for name in ("ada", "bob")}
+        self.read, self.hashed, self.clock = [], [], Clock()
+        self.at_once = self.most = 0
+        self._seconds = seconds
+        self._lock = threading.Lock()
+        self.checks = Checks(Rows(self._read), self._matches, ttl, self.clock)
+
+    def _read(self, names):
+        self.read.append(sorted(names))
+        return {name: self.rows[name] for name in names if name in self.rows}
+
+    def _matches(self, row, password):
+        with self._lock:
+            self.at_once += 1
+            self.most = max(self.most, self.at_once)
+        time.sleep(self._seconds)
+        with self._lock:
+            self.at_once -= 1
+        self.hashed.append((row and row.username, password))
+        return row is not None and row.password_hash == f"{password}!"
+
+    async def user(self, name, password, address="192.0.2.1"):
+        found = await self.checks.user(name, password, address)
+        return found and found.username
+
+
+def test_a_right_password_is_hashed_once_and_its_row_read_each_time():
+    async def ask():
+        users = Users()
+        assert [await users.user("ada", "ada") for _ in range(3)] == ["ada"] * 3
+        assert len(users.hashed) == 1 and len(users.read) == 3
+        users.clock.now += 61
+        assert await users.user("ada", "ada") == "ada" and len(users.hashed) == 2
+
+    asyncio.run(ask())
+
+
+@pytest.mark.parametrize("change", ["removed", "another password"])
+def test_who_is_no_user_any_more_is_none_at_once(change):
+    async def ask():
+        users = Users()
+        assert await users.user("ada", "ada") == "ada"
+        if change == "removed":
+            del users.rows["ada"]
+        else:
+            users.rows["ada"] = SimpleNamespace(username="ada", password_hash="other!", is_admin=False)
+        assert await users.user("ada", "ada") is None
+
+    asyncio.run(ask())
+
+
+def test_who_was_demoted_is_no_administrator_at_once():
+    async def ask():
+        users = Users()
+        users.rows["ada"].is_admin = True
+        assert (await users.checks.user("ada", "ada", "x")).is_admin
+        users.rows["ada"] = SimpleNamespace(username="ada", password_hash="ada!", is_admin=False)
+        assert not (await users.checks.user("ada", "ada", "x")).is_admin and len(users.hashed) == 1
+
+    asyncio.run(ask())
+
+
+def test_requests_that_come_together_are_one_question_that_is_asked_after_they_came():
+    async def ask():
+        begun, go = threading.Event(), threading.Event()
+        questions = []
+
+        def read(names):
+            questions.append(sorted(names))
+            begun.set()
+            go.wait(10)
+            return dict.fromkeys(names, len(questions))
+
+        rows = Rows(read)
+        first = asyncio.create_task(rows.get("ada"))
+        await asyncio.to_thread(begun.wait, 10)
+        # The first question is under way: what these find must not be older than they are.
+        later = [asyncio.create_task(rows.get(name)) for name in ("ada", "bob", "ada")]
+        await asyncio.sleep(0)
+        go.set()
+        assert await first == 1 and [await it for it in later] == [2, 2, 2]
+        assert questions == [["ada"], ["ada", "bob"]]
+
+    asyncio.run(ask())
+
+
+def test_where_the_database_is_away_all_who_asked_are_told_and_the_next_are_asked_again():
+    async def ask():
+        away = True
+
+        def read(names):
+            if away:
+                raise ConnectionError("away")
+            return dict.fromkeys(names, "row")
+
+        rows = Rows(read)
+        assert [type(it) for it in await asyncio.gather(*(rows.get("ada") for _ in range(3)), return_exceptions=True)] == [
+            ConnectionError
+        ] * 3
+        away = False
+        assert await rows.get("ada") == "row"
+
+    asyncio.run(ask())
+
+
+def test_passwords_are_hashed_one_at_a_time_and_the_same_ones_once():
+    async def ask():
+        users = Users(seconds=0.05)
+        found = await asyncio.gather(*(users.user(name, name) for name in ("ada", "bob") * 4))
+        assert found == ["ada", "bob"] * 4 and len(users.hashed) == 2 and users.most == 1
+
+    asyncio.run(ask())
+
+
+def test_a_wrong_password_is_hashed_once():
+    async def ask():
+        users = Users()
+        assert [await users.user("ada", "wrong") for _ in range(20)] == [None] * 20
+        assert len(users.hashed) == 1
+        # With another hash in the row it may be right.
+        users.rows["ada"] = SimpleNamespace(username="ada", password_hash="wrong!", is_admin=False)
+        assert await users.user("ada", "wrong") == "ada"
+
+    asyncio.run(ask())
+
+
+async def guesses(users, number, name="ada", address="192.0.2.1"):
+    throttled = 0
+    for guess in range(number):
+        try:
+            assert await users.user(name or f"user{guess}", f"guess {guess} {users.clock.now}", address) is None
+        except Throttled as wait:
+            assert wait.seconds >= 1
+            throttled += 1
+    return throttled
+
+
+def test_who_guesses_has_to_wait_and_nobody_else_does():
+    async def ask():
+        users = Users()
+        assert await users.user("bob", "bob") == "bob"
+        assert await guesses(users, 50) == 50 - mlflow_logins.OF_NAME[0]
+        assert len(users.hashed) == 1 + mlflow_logins.OF_NAME[0]
+        # Bob at the same address, and Ada elsewhere.
+        assert await users.user("bob", "bob") == "bob"
+        assert await users.user("ada", "ada", "192.0.2.2") == "ada"
+        users.clock.now += 2 * mlflow_logins.OF_NAME[1]
+        assert await guesses(users, 50) == 48
+
+    asyncio.run(ask())
+
+
+def test_who_guesses_names_has_to_wait_too():
+    async def ask():
+        users = Users()
+        assert await guesses(users, 200, name=None) == 200 - mlflow_logins.OF_ADDRESS[0]
+
+    asyncio.run(ask())
+
+
+def test_right_passwords_use_up_no_allowance():
+    async def ask():
+        users = Users(ttl=0)
+        for _ in range(100):
+            assert await users.user("ada", "ada") == "ada"
+
+    asyncio.run(ask())
+
+
+def test_guesses_that_come_together_are_not_all_looked_at():
+    async def ask():
+        users = Users(seconds=0.01)
+        found = await asyncio.gather(*(users.user("ada", f"guess {n}") for n in range(40)), return_exceptions=True)
+        assert sum(isinstance(it, Throttled) for it in found) == 40 - mlflow_logins.OF_NAME[0]
+
+    asyncio.run(ask())
+
+
+def test_what_is_remembered_of_strangers_is_bounded(monkeypatch):
+    monkeypatch.setattr(mlflow_logins, "REMEMBERED", 10)
+    allowance = Allowance(5, 1.0)
+    for number in range(1000):
+        allowance.spend(number)
+    assert len(allowance._spent) == 10
+
+
+# --- the application ---
+
+
+async def inner(scope, receive, send):
+    message = await receive()
+    caller = mlflow_logins.caller()
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    text = f"{caller and caller.username} {scope.get('mlflow.user')} {message.get('body', b'').decode()}"
+    await send({"type": "http.response.body", "body": text.encode()})
+
+
+def ask(application, headers=(), path="/api", method="GET", body=b"body"):
+    sent, read = [], []
+    waiting = [{"type": "http.request", "body": body, "more_body": True}, {"type": "http.request", "body": b""}]
+
+    async def receive():
+        read.append(waiting[0].get("body"))
+        return waiting.pop(0) if waiting else {"type": "http.disconnect"}
+
+    async def send(message):
+        sent.append(message)
+
+    scope = {"type": "http", "path": path, "method": method, "headers": list(headers), "client": ("192.0.2.1", 1)}
+    asyncio.run(application(scope, receive, send))
+    return sent[0]["status"], dict(sent[0]["headers"]), b"".join(it.get("body", b"") for it in sent[1:]), sent
+
+
+def application(error=None):
+    async def user(name, password, address):
+        if error:
+            raise error
+        assert address == "192.0.2.1"
+        return SimpleNamespace(username=name, is_admin=False) if password == "secret" else None
+
+    return Logins(inner, SimpleNamespace(user=user), lambda path: path == "/health", (ConnectionError,))
+
+
+def test_a_user_is_let_in_and_known_as_long_as_the_request_lasts():
+    assert ask(application(), [basic("ada:secret")])[2] == b"ada ada body"
+    assert mlflow_logins.caller() is None
+
+
+@pytest.mark.parametrize("headers", [[], [basic("ada:wrong")], [(b"authorization", b"Bearer x")]])
+def test_nobody_else_is_and_the_answer_is_whole_before_the_body_has_come(headers):
+    status, answered, body, sent = ask(application(), headers)
+    assert status == 401 and answered[b"www-authenticate"] == b'Basic realm="mlflow"'
+    assert int(answered[b"content-length"]) == len(body)
+    # All of it goes out first; the end follows when nginx has stopped sending.
+    assert sent[1]["more_body"] is True and len(sent[1]["body"]) == len(body)
+
+
+def test_a_public_path_is_open_and_gets_no_body():
+    assert ask(application(), path="/health")[2] == b"None None "
+
+
+def test_a_browser_may_ask_what_it_may_send():
+    assert ask(application(), method="OPTIONS")[2] == b"None None "
+    assert ask(application(), [basic("ada:wrong")], method="OPTIONS")[0] == 401
+
+
+def test_who_has_to_wait_is_told_how_long():
+    status, headers, *_ = ask(application(Throttled(2.2)), [basic("ada:x")])
+    assert status == 429 and headers[b"retry-after"] == b"3"
+
+
+def test_a_database_that_is_away_is_told_in_our_words():
+    status, headers, body, _ = ask(application(ConnectionError("host db.internal role mlflow_a")), [basic("ada:x")])
+    assert status == 503 and b"mlflow_a" not in body and headers[b"retry-after"] == b"1"

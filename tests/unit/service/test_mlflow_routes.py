@@ -1,0 +1,112 @@
+# Copyright: (c) 2026, the mlops.mlflow_aws contributors
+# GNU General Public License v3.0 or later (see LICENSE)
+"""Which routes there are on a shared server."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "roles" / "mlflow_server" / "files" / "service"))
+
+from mlflow_routes import Doors, Routes  # noqa: E402
+
+ASSISTANT = "/ajax-api/3.0/mlflow/assistant/config"
+
+
+class Native:
+    """A route of FastAPI's, as far as it is asked."""
+
+    def __init__(self, pattern, methods):
+        self._pattern, self._methods = re.compile(pattern), methods
+
+    def matches(self, scope):
+        if not self._pattern.fullmatch(scope["path"]):
+            return SimpleNamespace(value=0), {}
+        return SimpleNamespace(value=2 if scope["method"] in self._methods else 1), {}
+
+
+FASTAPI = SimpleNamespace(
+    routes=[
+        Native("/(ajax-)?api/2.0/mlflow-artifacts/artifacts/.+", {"GET", "PUT"}),
+        Native("/ajax-api/3.0/mlflow/assistant/.*", {"GET", "PUT", "POST"}),
+        Native("/v1/traces", {"POST"}),
+        Native("/api/3.0/mlflow/brand-new", {"GET"}),
+        SimpleNamespace(path=""),
+    ]
+)
+
+
+def ask(path, method="GET", kind="http", extra=()):
+    sent = []
+
+    async def app(scope, receive, send):
+        await send({"type": "passed on"})
+
+    async def receive():
+        return {"type": "http.request"}
+
+    async def send(message):
+        sent.append(message)
+
+    scope = {"type": kind, "path": path, "method": method, "headers": []}
+    asyncio.run(Doors(app, FASTAPI, Routes(extra))(scope, receive, send))
+    return sent[0].get("status", sent[0]["type"])
+
+
+@pytest.mark.parametrize(
+    "path, method",
+    [
+        ("/api/2.0/mlflow-artifacts/artifacts/1/a/b", "GET"),
+        ("/ajax-api/2.0/mlflow-artifacts/artifacts/1/a", "PUT"),
+        # Flask's: FastAPI has the path, but not the method.
+        ("/api/2.0/mlflow-artifacts/artifacts/1/a", "DELETE"),
+        ("/v1/traces", "POST"),
+        ("/api/2.0/mlflow/runs/create", "POST"),
+        ("/nothing", "GET"),
+    ],
+)
+def test_what_was_looked_at_and_what_is_flasks_goes_on(path, method):
+    assert ask(path, method) == "passed on"
+
+
+@pytest.mark.parametrize("method", ["GET", "PUT", "POST"])
+@pytest.mark.parametrize("extra", [(), ("/ajax-api/3.0/mlflow/",), (ASSISTANT,)])
+def test_the_assistant_is_not_there_whatever_somebody_opens(method, extra):
+    assert ask(ASSISTANT, method, extra=extra) == 404
+
+
+def test_a_new_native_route_is_closed_until_somebody_opens_it():
+    assert ask("/api/3.0/mlflow/brand-new") == 404
+    assert ask("/api/3.0/mlflow/brand-new", extra=["/api/3.0/mlflow/brand"]) == "passed on"
+
+
+def test_a_websocket_is_closed():
+    assert ask("/api/2.0/mlflow/runs/create", kind="websocket") == "websocket.close"
+
+
+@pytest.mark.parametrize(
+    "rule, method, is_open",
+    [
+        ("/api/2.0/mlflow/runs/create", "POST", True),
+        ("/ajax-api/2.0/mlflow/runs/create", "OPTIONS", True),
+        ("/api/2.0/mlflow/runs/create", "DELETE", False),
+        ("/api/2.0/mlflow/runs/get", "HEAD", True),
+        ("/ajax-api/2.0/mlflow/gateway-proxy", "POST", False),
+        ("/ajax-api/3.0/mlflow/demo/delete", "POST", False),
+        ("/api/3.0/mlflow/brand-new", "GET", False),
+        ("/", "GET", True),
+    ],
+)
+def test_flasks_rules_are_open_by_name_and_method(rule, method, is_open):
+    assert Routes([]).flask_is_open(rule, rule, method) is is_open
+
+
+def test_what_is_closed_is_named():
+    rules = [("/", {"GET"}), ("/api/3.0/mlflow/brand-new", {"GET", "POST"}), ("/get-artifact", {"GET", "POST"})]
+    assert Routes([]).closed(rules) == ["GET|POST /api/3.0/mlflow/brand-new", "POST /get-artifact"]
