@@ -309,10 +309,9 @@ class Server:
         return self.run("pgrep --uid mlflow mlflow-worker").split()
 
     def memory(self):
-        """What the service has in memory beside its files' pages, in bytes."""
-        script = "cat $(find /sys/fs/cgroup -type d -name mlflow.service | head -n 1)/memory.stat"
-        found = dict(line.split() for line in self.run(script).splitlines())
-        return int(found.get("anon", found.get("total_rss", 0)))
+        """What the processes of the service hold in memory, what they share counted once, in bytes."""
+        script = "for pid in $(pgrep --uid mlflow); do cat /proc/$pid/smaps_rollup; done 2>/dev/null"
+        return sum(int(line.split()[1]) for line in self.run(script, check=False).splitlines() if line.startswith("Pss:")) << 10
 
     def disk(self):
         """What lies in nginx's folders for bodies and answers and in the service's spool, in bytes."""

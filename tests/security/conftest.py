@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import secrets
 import shutil
@@ -123,6 +124,21 @@ def world(people, grant):
     }
     found.trace = owner.must("POST", f"{API3}/traces", trace={"trace_info": trace})["trace"]["trace_info"]["trace_id"]
     return found
+
+
+@pytest.fixture(scope="session")
+def routes(server):
+    """Method and path of each route of the MLflow that is installed."""
+    said = server.python((HERE / "list_routes.py").read_text())
+    return [tuple(route) for route in json.loads(said.partition("ROUTES ")[2].splitlines()[0])]
+
+
+@pytest.fixture(scope="session")
+def things(people, grant):
+    """What the routes are asked about."""
+    from test_routes import Things
+
+    return Things(people, grant)
 
 
 def pytest_terminal_summary(terminalreporter):

@@ -8,15 +8,10 @@ The routes are MLflow's own list, made on the host, so an upgrade that brings ne
 
 from __future__ import annotations
 
-import json
 import re
 import secrets
-from pathlib import Path
 
-import pytest
 from attacks import API, API3, ARTIFACTS, tally, together
-
-HERE = Path(__file__).resolve().parent
 
 # Who may, of the things of one experiment and one registered model; whoever stands further down may less.
 # closed is not there at all; nobody has no use of what MLflow itself answers with 404, but for others it may also be 403.
@@ -335,18 +330,6 @@ def request(method, route, things, people):
     path = re.sub(r"<(?:path:)?(\w+)(?::path)?>", lambda part: things.in_path()[part[1]], route)
     otel = {"Content-Type": "application/x-protobuf", "X-Mlflow-Experiment-Id": things.experiment}
     return method, path, things.parameters(route, people), otel if path == "/v1/traces" else {}
-
-
-@pytest.fixture(scope="module")
-def routes(server):
-    """Method and path of each route of the MLflow that is installed."""
-    said = server.python((HERE / "list_routes.py").read_text())
-    return [tuple(route) for route in json.loads(said.partition("ROUTES ")[2].splitlines()[0])]
-
-
-@pytest.fixture(scope="module")
-def things(people, grant):
-    return Things(people, grant)
 
 
 def test_each_route_is_in_the_table(routes):

@@ -63,16 +63,17 @@ def test_a_forged_address_opens_nothing_to_curl(people, version, forged):
     works(curl(user.address, f"{API}/users/current", version, *headers, login=user))
 
 
-SPELLINGS = ["", "/", "/config", "/config/", "/./config", "/%63onfig", "//config", "/x/../config", "/providers", "/nothing",
-             "/providers/ollama/models?base_url=http://127.0.0.1:9", "/sessions/x/stream"]  # fmt: skip
+THERE = ["/config", "/providers", "/providers/ollama/models?base_url=http://127.0.0.1:9", "/sessions/x/stream", "/%63onfig"]
+# What would be no route anyway, MLflow refuses users with 403.
+NOT_THERE = ["", "/", "/config/", "/./config", "//config", "/x/../config", "/nothing"]
 
 
 @pytest.mark.parametrize("method", ["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"])
 def test_the_assistant_is_not_there(people, method):
     """Whoever has a login, and however it is spelled."""
-    for spelling in SPELLINGS:
+    for spelling in [*THERE, *NOT_THERE]:
         for user in (people.without_rights, people.owner, people.admin):
-            refused(user.send(method, ASSISTANT + spelling), *CLOSED)
+            refused(user.send(method, ASSISTANT + spelling), *CLOSED, *((403, 405) if spelling in NOT_THERE else ()))
         refused(people.stranger.send(method, ASSISTANT + spelling), 401, *CLOSED)
     works(people.without_rights.get(f"{API}/users/current"))
 
