@@ -16,8 +16,7 @@ class Loser:
     def __init__(self, people, world, new_user, grant, kind):
         self.user = new_user(kind.split()[0])
         self.statuses, admin = (403,), people.admin
-        asked = {"experiment_id": world.experiment}
-        self.calls = [("GET", f"{API}/users/current", {})]
+        self.calls = [("GET", f"{API}/experiments/search", {"max_results": 1}), ("GET", f"{API3}/mcp-servers", {})]
         if kind == "an administrator who is demoted":
             admin.must("PATCH", f"{API}/users/update-admin", username=self.user.username, is_admin=True)
             self.calls = [("GET", f"{API}/webhooks", {}), ("GET", f"{API3}/roles/users/list", {"role_id": 1})]
@@ -31,14 +30,21 @@ class Loser:
         elif kind == "an administrator who changes his own password":
             admin.must("PATCH", f"{API}/users/update-admin", username=self.user.username, is_admin=True)
             self.statuses, self.new = (401,), f"password-{secrets.token_hex(8)}"
-            self.take = lambda: self.user.patch(f"{API}/users/update-password", username=self.user.username, password=self.new)
+            self.take = lambda: self.user.patch(
+                f"{API}/users/update-password", username=self.user.username, password=self.new,
+                current_password=self.user.password,
+            )  # fmt: skip
         else:
             grant(self.user, "EDIT", "experiment", world.experiment)
-            self.calls = [("GET", f"{API}/experiments/get", asked), ("GET", f"{API}/runs/get", {"run_id": world.run}),
-                          ("GET", f"{world.folder}/notes.txt", {})]  # fmt: skip
+            tag = {"key": "color", "value": "blue"}
+            self.calls = [
+                ("POST", f"{API}/experiments/set-experiment-tag", {"experiment_id": world.experiment, **tag}),
+                ("POST", f"{API}/runs/set-tag", {"run_id": world.run, **tag}),
+                ("PUT", f"{world.folder}/{self.user.username}", {}),
+            ]
             self.take = lambda: people.owner.post(
-                f"{API3}/users/permissions/grant", username=self.user.username, resource_type="experiment",
-                resource_id=world.experiment, permission="DENY",
+                f"{API3}/users/permissions/revoke", username=self.user.username, resource_type="experiment",
+                resource_id=world.experiment,
             )  # fmt: skip
 
     def ask(self, server):
