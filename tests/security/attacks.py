@@ -146,22 +146,22 @@ class Client:
         return self.send(method, path, {"Content-Type": "application/json", **(headers or {})},
                          json.dumps(parameters or {}).encode(), **options)  # fmt: skip
 
-    def get(self, path, **parameters):
+    def get(self, path, /, **parameters):
         return self.call("GET", path, parameters)
 
-    def post(self, path, **parameters):
+    def post(self, path, /, **parameters):
         return self.call("POST", path, parameters)
 
-    def patch(self, path, **parameters):
+    def patch(self, path, /, **parameters):
         return self.call("PATCH", path, parameters)
 
-    def delete(self, path, **parameters):
+    def delete(self, path, /, **parameters):
         return self.call("DELETE", path, parameters)
 
     def put(self, path, body):
         return self.send("PUT", path, body=body)
 
-    def must(self, method, path, **parameters):
+    def must(self, method, path, /, **parameters):
         """What a test needs to be there before it begins."""
         answer = self.call(method, path, parameters)
         assert answer.status == 200, str(answer)

@@ -73,7 +73,8 @@ def test_a_very_long_name_is_refused_and_no_more(people, world, server, length):
 
 
 UNUSUAL = [
-    "a file.txt", "größe.txt", "100%.txt", "a+b.txt", "a&b=c.txt", "a'b\"c.txt", "日本.txt", "a -> notes.txt", ".hidden", "...", "a..b",
+    "a file.txt", "größe.txt", "100%.txt", "a+b.txt", "a&b=c.txt", "a'b\"c.txt", "日本.txt",
+    "a -> notes.txt", ".hidden", "...", "a..b",
     "a;b", "~", "notes.txt.lnk", "sub/folder/x", "%2e%2e", "a\\b",
 ]  # fmt: skip
 
