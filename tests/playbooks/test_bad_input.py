@@ -42,6 +42,10 @@ CASES = {
         {"mlflow_aws_http_cidrs": ["anywhere"]},
         "mlflow_aws_http_cidrs: 'anywhere' is not a network",
     ),
+    "a port that is none": (
+        {"mlflow_aws_egress_ports": ["https"]},
+        "mlflow_aws_egress_ports (network_egress_ports) is ['https']: list TCP ports",
+    ),
     "the whole internet": (
         {"mlflow_aws_allowed_cidrs": ["0.0.0.0/0"]},
         "0.0.0.0/0 opens the server to the whole internet",

@@ -17,7 +17,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "roles" / "mlflow_server" / "files" / "service"))
 
 import mlflow_logins  # noqa: E402
-from mlflow_logins import Allowance, Checks, Logins, Rows, Throttled, credentials  # noqa: E402
+from mlflow_logins import Allowance, Checks, Logins, Rows, Throttled, Users, credentials  # noqa: E402
 
 
 def basic(text):
@@ -57,7 +57,7 @@ class Clock:
         return self.now
 
 
-class Users:
+class Team:
     """Two users, their rows and how often they were read and their passwords hashed."""
 
     def __init__(self, ttl=60, seconds=0.0):
@@ -89,7 +89,7 @@ class Users:
 
 def test_a_right_password_is_hashed_once_and_its_row_read_each_time():
     async def ask():
-        users = Users()
+        users = Team()
         assert [await users.user("ada", "ada") for _ in range(3)] == ["ada"] * 3
         assert len(users.hashed) == 1 and len(users.read) == 3
         users.clock.now += 61
@@ -101,7 +101,7 @@ def test_a_right_password_is_hashed_once_and_its_row_read_each_time():
 @pytest.mark.parametrize("change", ["removed", "another password"])
 def test_who_is_no_user_any_more_is_none_at_once(change):
     async def ask():
-        users = Users()
+        users = Team()
         assert await users.user("ada", "ada") == "ada"
         if change == "removed":
             del users.rows["ada"]
@@ -114,7 +114,7 @@ def test_who_is_no_user_any_more_is_none_at_once(change):
 
 def test_who_was_demoted_is_no_administrator_at_once():
     async def ask():
-        users = Users()
+        users = Team()
         users.rows["ada"].is_admin = True
         assert (await users.checks.user("ada", "ada", "x")).is_admin
         users.rows["ada"] = SimpleNamespace(username="ada", password_hash="ada!", is_admin=False)
@@ -168,7 +168,7 @@ def test_where_the_database_is_away_all_who_asked_are_told_and_the_next_are_aske
 
 def test_passwords_are_hashed_one_at_a_time_and_the_same_ones_once():
     async def ask():
-        users = Users(seconds=0.05)
+        users = Team(seconds=0.05)
         found = await asyncio.gather(*(users.user(name, name) for name in ("ada", "bob") * 4))
         assert found == ["ada", "bob"] * 4 and len(users.hashed) == 2 and users.most == 1
 
@@ -177,7 +177,7 @@ def test_passwords_are_hashed_one_at_a_time_and_the_same_ones_once():
 
 def test_a_wrong_password_is_hashed_once():
     async def ask():
-        users = Users()
+        users = Team()
         assert [await users.user("ada", "wrong") for _ in range(20)] == [None] * 20
         assert len(users.hashed) == 1
         # With another hash in the row it may be right.
@@ -200,7 +200,7 @@ async def guesses(users, number, name="ada", address="192.0.2.1"):
 
 def test_who_guesses_has_to_wait_and_nobody_else_does():
     async def ask():
-        users = Users()
+        users = Team()
         assert await users.user("bob", "bob") == "bob"
         assert await guesses(users, 50) == 50 - mlflow_logins.OF_NAME[0]
         assert len(users.hashed) == 1 + mlflow_logins.OF_NAME[0]
@@ -215,7 +215,7 @@ def test_who_guesses_has_to_wait_and_nobody_else_does():
 
 def test_who_guesses_names_has_to_wait_too():
     async def ask():
-        users = Users()
+        users = Team()
         assert await guesses(users, 200, name=None) == 200 - mlflow_logins.OF_ADDRESS[0]
 
     asyncio.run(ask())
@@ -223,7 +223,7 @@ def test_who_guesses_names_has_to_wait_too():
 
 def test_right_passwords_use_up_no_allowance():
     async def ask():
-        users = Users(ttl=0)
+        users = Team(ttl=0)
         for _ in range(100):
             assert await users.user("ada", "ada") == "ada"
 
@@ -232,7 +232,7 @@ def test_right_passwords_use_up_no_allowance():
 
 def test_guesses_that_come_together_are_not_all_looked_at():
     async def ask():
-        users = Users(seconds=0.01)
+        users = Team(seconds=0.01)
         found = await asyncio.gather(*(users.user("ada", f"guess {n}") for n in range(40)), return_exceptions=True)
         assert sum(isinstance(it, Throttled) for it in found) == 40 - mlflow_logins.OF_NAME[0]
 
@@ -245,6 +245,71 @@ def test_what_is_remembered_of_strangers_is_bounded(monkeypatch):
     for number in range(1000):
         allowance.spend(number)
     assert len(allowance._spent) == 10
+
+
+# --- the table ---
+
+
+class Database:
+    """Connections that end when it goes away, and what was asked on each."""
+
+    class Lost(Exception):
+        pass
+
+    def __init__(self):
+        self.connections, self.away = [], False
+
+    def connect(self):
+        if self.away:
+            raise self.Lost
+        self.connections.append(Connection(self))
+        return self.connections[-1]
+
+
+class Connection:
+    def __init__(self, database):
+        self._database, self.asked, self.closed = database, 0, False
+
+    def execute(self, statement, parameters):
+        if self.closed or self._database.away:
+            raise Database.Lost
+        self.asked += 1
+        rows = [(1, name, "hash", False) for name in parameters[0] if name == "ada"]
+        return SimpleNamespace(fetchall=lambda: rows)
+
+    def close(self):
+        self.closed = True
+
+
+def table(database, clock):
+    def make(number, name, password_hash, is_admin):
+        return name, is_admin
+
+    return Users(database.connect, Database.Lost, make, 60, clock)
+
+
+def test_users_are_read_on_one_connection_that_is_made_anew_when_it_is_old():
+    database, clock = Database(), Clock()
+    read = table(database, clock)
+    assert read(["ada", "bob"]) == {"ada": ("ada", False)} == read(["ada"])
+    assert len(database.connections) == 1
+    clock.now += 61
+    read(["ada"])
+    assert [it.closed for it in database.connections] == [True, False]
+
+
+def test_a_connection_that_has_ended_is_no_error_and_a_database_that_is_away_is_one():
+    database, clock = Database(), Clock()
+    read = table(database, clock)
+    read(["ada"])
+    database.connections[0].closed = True
+    assert read(["ada"]) and len(database.connections) == 2
+    database.away = True
+    for _ in range(2):
+        with pytest.raises(Database.Lost):
+            read(["ada"])
+    database.away = False
+    assert read(["ada"])
 
 
 # --- the application ---

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 import sys
 from pathlib import Path
@@ -14,7 +15,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "roles" / "mlflow_server" / "files" / "service"))
 
-from mlflow_routes import Doors, Routes  # noqa: E402
+from mlflow_routes import Doors, NoAssistant, Routes  # noqa: E402
 
 ASSISTANT = "/ajax-api/3.0/mlflow/assistant/config"
 
@@ -75,10 +76,31 @@ def test_what_was_looked_at_and_what_is_flasks_goes_on(path, method):
     assert ask(path, method) == "passed on"
 
 
-@pytest.mark.parametrize("method", ["GET", "PUT", "POST"])
+@pytest.mark.parametrize(
+    "path, method", [(ASSISTANT, "PUT"), (ASSISTANT, "POST"), ("/ajax-api/3.0/mlflow/assistant/message", "GET")]
+)
 @pytest.mark.parametrize("extra", [(), ("/ajax-api/3.0/mlflow/",), (ASSISTANT,)])
-def test_the_assistant_is_not_there_whatever_somebody_opens(method, extra):
-    assert ask(ASSISTANT, method, extra=extra) == 404
+def test_the_assistant_is_not_there_whatever_somebody_opens(path, method, extra):
+    assert ask(path, method, extra=extra) == 404
+
+
+def test_the_web_page_is_told_so_by_us_and_not_by_mlflow():
+    assert ask(ASSISTANT) == "passed on"
+    passed_on, sent = [], []
+
+    async def app(scope, receive, send):
+        passed_on.append(scope["path"])
+
+    async def send(message):
+        sent.append(message)
+
+    async def receive():
+        return {"type": "http.request"}
+
+    for path in (ASSISTANT, ASSISTANT + "/", "/other"):
+        asyncio.run(NoAssistant(app)({"type": "http", "path": path, "method": "GET", "headers": []}, receive, send))
+    assert passed_on == [ASSISTANT + "/", "/other"]
+    assert json.loads(sent[1]["body"]) == {"providers": {}, "projects": {}, "remote_access_allowed": False}
 
 
 def test_a_new_native_route_is_closed_until_somebody_opens_it():
@@ -97,7 +119,7 @@ def test_a_websocket_is_closed():
         ("/ajax-api/2.0/mlflow/runs/create", "OPTIONS", True),
         ("/api/2.0/mlflow/runs/create", "DELETE", False),
         ("/api/2.0/mlflow/runs/get", "HEAD", True),
-        ("/ajax-api/2.0/mlflow/gateway-proxy", "POST", False),
+        ("/api/3.0/mlflow/gateway/endpoints/create", "POST", False),
         ("/ajax-api/3.0/mlflow/demo/delete", "POST", False),
         ("/api/3.0/mlflow/brand-new", "GET", False),
         ("/", "GET", True),

@@ -32,6 +32,7 @@ AT_ONCE = 3
 # that it has them, the parts are larger.
 MANY = 5000
 LARGE_PART = 64 * MIB
+MOST_PARTS = 10_000
 # Of all transfers of this process; more than S3's client keeps connections would only wait for one another.
 THREADS = 10
 # All transfers of a worker together hold this share of the host's memory, divided by its workers, and no more and no less than:
@@ -341,6 +342,12 @@ def pass_through(app):
         def target(self, path):
             bucket, root = self.parse_s3_compliant_uri(self.artifact_uri)
             return {"Bucket": bucket, "Key": posixpath.join(root, path), **self._bucket_owner_params}
+
+        def create_multipart_upload(self, local_file, num_parts=1, artifact_path=None):
+            # MLflow signs as many addresses as it is asked for, which is minutes of a processor for a number that no store takes.
+            if num_parts > MOST_PARTS:
+                raise MlflowException.invalid_parameter_value(f"num_parts is {num_parts}; it must be {MOST_PARTS} or less.")
+            return super().create_multipart_upload(local_file, num_parts, artifact_path)
 
         async def client(self):
             # To make one takes a tenth of a second.

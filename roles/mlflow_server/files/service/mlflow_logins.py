@@ -20,9 +20,11 @@ sends can name one), in the place of _authenticate_cached and sender_is_admin. d
 import asyncio
 import base64
 import binascii
+import contextlib
 import contextvars
 import hmac
 import logging
+import os
 import secrets
 import time
 from collections import OrderedDict
@@ -137,6 +139,50 @@ class Rows:
                         answer.set_result(found.get(name))
         finally:
             self._task = None
+
+
+class Users:
+    """
+    The table of users, read by a connection of its own: whoever waits for a connection of MLflow's pools holds up no login.
+
+    Like those of the pools it is made anew when it is `recycle` seconds old, so that a rotation of the password can end the
+    former one.
+    """
+
+    READ = "SELECT id, username, password_hash, is_admin FROM users WHERE username = ANY(%s)"
+
+    def __init__(self, connect, lost, make, recycle, clock=time.monotonic):
+        """
+        :arg connect: Makes a connection that commits by itself.
+        :arg lost: The errors that mean that it has ended.
+        :arg make: Makes a row of the four columns.
+        """
+        self._connect, self._lost, self._make, self._recycle, self._clock = connect, lost, make, recycle, clock
+        self._connection, self._made = None, 0.0
+
+    def __call__(self, names):
+        """{name: row} of those that there are."""
+        if self._connection is not None and self._clock() - self._made > self._recycle:
+            self._close()
+        fresh = self._connection is None
+        try:
+            return self._read(names)
+        except self._lost:
+            self._close()
+            if fresh:
+                raise
+        # It had ended meanwhile, as all do when the database was away.
+        return self._read(names)
+
+    def _read(self, names):
+        if self._connection is None:
+            self._connection, self._made = self._connect(), self._clock()
+        return {row[1]: self._make(*row) for row in self._connection.execute(self.READ, (names,)).fetchall()}
+
+    def _close(self):
+        with contextlib.suppress(Exception):
+            self._connection.close()
+        self._connection = None
 
 
 class Throttled(Exception):
@@ -265,20 +311,18 @@ def caller():
 def take_over(auth):
     """
     Put the logins of this file into MLflow's basic authentication (mlflow.server.auth), and return what Logins wants:
-    Checks, and the test of public paths.
+    Checks, the test of public paths, and the error that means that the database is not there.
     """
-    from mlflow.server.auth.db.models import SqlUser
-    from sqlalchemy import select
+    import psycopg
     from werkzeug.security import check_password_hash, generate_password_hash
 
-    columns = (SqlUser.id, SqlUser.username, SqlUser.password_hash, SqlUser.is_admin)
-    engine = auth.store.engine.execution_options(isolation_level="AUTOCOMMIT")
     nobody = generate_password_hash(secrets.token_urlsafe(16))
+    recycle = float(os.environ["MLFLOW_SQLALCHEMYSTORE_POOL_RECYCLE"])
 
-    def read(names):
-        with engine.connect() as connection:
-            rows = connection.execute(select(*columns).where(SqlUser.username.in_(names)))
-            return {row.username: auth.User(row.id, row.username, row.password_hash, row.is_admin) for row in rows}
+    def connect():
+        return psycopg.connect("service=mlflow", autocommit=True)
+
+    read = Users(connect, psycopg.OperationalError, auth.User, recycle)
 
     def matches(row, password):
         # An unknown name takes as long as a wrong password, so that the time tells nobody which names there are.
@@ -301,4 +345,4 @@ def take_over(auth):
     # MLflow's own cache stays empty; were it none, MLflow would hash the password itself.
     ttl = auth.auth_config.auth_cache_ttl_seconds
     auth._USER_AUTH_CACHE = {}
-    return Checks(Rows(read), matches, ttl), auth.is_unprotected_route
+    return Checks(Rows(read), matches, ttl), auth.is_unprotected_route, psycopg.Error

@@ -22,10 +22,12 @@ API = ("api", "ajax-api")
 # What is never opened, whatever extra routes say: it is for a person at the host itself.
 NEVER = re.compile(r"/(ajax-)?api/3\.0/mlflow/assistant(/|$)")
 
-# Flask's rules and methods.
+# Flask's rules and methods. gateway-proxy tells the web page that there is no gateway, unless the unit's environment names one
+# (MLFLOW_DEPLOYMENTS_TARGET).
 FLASK = """
 / GET
 /ajax-api/2.0/mlflow/experiments/search-datasets POST
+/ajax-api/2.0/mlflow/gateway-proxy GET,POST
 /ajax-api/2.0/mlflow/get-trace-artifact GET
 /ajax-api/2.0/mlflow/logged-models/<model_id>/artifacts/files GET
 /ajax-api/2.0/mlflow/metrics/get-history-bulk GET
@@ -216,6 +218,13 @@ NATIVE = """
 /{api}/3.0/mlflow/mcp-servers/{name:path}/versions/{version:path}/tags/{key:path} DELETE
 """
 
+# The web page asks these two of every server, and says so in the browser's console where there is no answer. This is what a
+# server without an assistant answers: there is none to choose, nothing is configured, and it is not to be had from afar.
+NO_ASSISTANT = {
+    "/ajax-api/3.0/mlflow/assistant/config": b'{"providers": {}, "projects": {}, "remote_access_allowed": false}',
+    "/ajax-api/3.0/mlflow/assistant/providers": b'{"providers": [], "resolved": null, "gateway_vendor_options": {}}',
+}
+
 # Longer paths are looked at each time, so that nobody fills the memory with them.
 LONG = 256
 NOT_HERE = b'{"error_code": "ENDPOINT_NOT_FOUND", "message": "There is no such route on this server."}'
@@ -289,6 +298,9 @@ class Doors:
         self._remembered = functools.lru_cache(maxsize=4096)(self._is_open)
 
     def _is_open(self, path, method):
+        if path in NO_ASSISTANT and method == "GET":
+            # For whoever logs in; NoAssistant answers it.
+            return True
         if self._routes.native_is_open(path, method):
             return True
         scope = {"type": "http", "path": path, "method": method, "root_path": "", "headers": [], "path_params": {}}
@@ -310,6 +322,19 @@ class Doors:
             await self._app(scope, receive, send)
             return
         await turn_away(receive, send, 404, NOT_HERE, JSON)
+
+
+class NoAssistant:
+    """An ASGI application that tells the web page that there is no assistant, and leaves the rest to another one."""
+
+    def __init__(self, app):
+        self._app = app
+
+    async def __call__(self, scope, receive, send):
+        if scope["type"] == "http" and scope["path"] in NO_ASSISTANT:
+            await turn_away(receive, send, 200, NO_ASSISTANT[scope["path"]], JSON)
+            return
+        await self._app(scope, receive, send)
 
 
 def close_flask(flask_app, routes):
@@ -339,5 +364,5 @@ def tell(flask_app, routes):
 # Looked at, and closed: what starts jobs or calls models of others (both are switched off), and what writes demonstrations
 # into everybody's database or removes them, which MLflow lets any user do.
 KNOWN_CLOSED = re.compile(
-    r"/3\.0/mlflow/(gateway|genai|jobs|prompt-optimization|demo)/|/(issues|scorer)/invoke$|/2\.0/mlflow/gateway-proxy$"
+    r"/3\.0/mlflow/(gateway|genai|jobs|prompt-optimization|demo)/|/(issues|scorer)/invoke$"
 )

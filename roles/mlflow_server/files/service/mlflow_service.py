@@ -44,8 +44,8 @@ TESTED_VERSIONS = ("3.17.2",)
 # The share of the database's connections that the workers of all hosts may take together. Monitoring, backups and people
 # need some as well.
 CONNECTIONS_SHARE = 0.8
-# Pools of a worker: tracking, registry, authentication.
-POOLS = 3
+# Pools of a worker: tracking, registry, authentication. And one connection for logins.
+POOLS, ALONE = 3, 1
 # At most what SQLAlchemy takes by itself.
 POOL_LEAST, POOL_MOST = 4, 15
 
@@ -92,7 +92,7 @@ def _fit_pools():
         reserved = int(connection.execute("SHOW superuser_reserved_connections").fetchone()[0])
     maximum = int(os.environ["MLFLOW_SERVER_DATABASE_CONNECTIONS"]) or maximum - reserved
     workers = int(os.environ["MLFLOW_SERVER_WORKERS_OF_ALL_HOSTS"])
-    each = int(CONNECTIONS_SHARE * maximum / (workers * POOLS))
+    each = int((CONNECTIONS_SHARE * maximum / workers - ALONE) / POOLS)
     each = min(max(each, POOL_LEAST), POOL_MOST)
     # What a pool opens beyond its size it closes again, so that idle connections are few.
     overflow = each // 2
@@ -258,15 +258,15 @@ def _guard(app, fastapi_app):
     """Put before it, from the outside in: which routes there are, who is calling, what the request brings, whose turn it is."""
     from mlflow.server import app as flask_app
     from mlflow.server import otel_api
-    from sqlalchemy.exc import SQLAlchemyError
 
     connections = sum(int(os.environ[f"MLFLOW_SQLALCHEMYSTORE_{name}"]) for name in ("POOL_SIZE", "MAX_OVERFLOW"))
     mlflow_bodies.bound_expansion(otel_api)
-    app = mlflow_bodies.Bodies(Admission(app, connections), mlflow_artifacts.is_upload)
+    app = mlflow_routes.NoAssistant(Admission(app, connections))
+    app = mlflow_bodies.Bodies(app, mlflow_artifacts.is_upload)
     if os.environ.get("MLFLOW_AUTH_CONFIG_PATH"):
         from mlflow.server import auth
 
-        app = mlflow_logins.Logins(app, *mlflow_logins.take_over(auth), (SQLAlchemyError,))
+        app = mlflow_logins.Logins(app, *mlflow_logins.take_over(auth))
     # The cookie of the form on /signup goes by TLS only, where clients come by it.
     flask_app.config.update(
         SESSION_COOKIE_SECURE=os.environ.get("MLFLOW_SERVER_TLS") == "true", SESSION_COOKIE_SAMESITE="Lax"
