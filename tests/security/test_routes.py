@@ -29,6 +29,7 @@ TABLE = """
     login     GET                /version
     login     GET,POST           /graphql
     login     GET,POST           /ajax-api/3.0/mlflow/ui-telemetry
+    login     GET,POST           /ajax-api/2.0/mlflow/gateway-proxy
 
     closed    *                  /ajax-api/3.0/mlflow/assistant*
     closed    *                  /gateway/*
