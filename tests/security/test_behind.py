@@ -68,6 +68,7 @@ print("FOUND " + json.dumps(found))
 """
 
 
+@pytest.mark.slow
 def test_the_databases_login_is_no_more_than_that(deployment, server):
     """From the service's user: what it needs works, and nothing else; a password that was leaked is dead after a rotation."""
     leaked = deployment.content(APP)

@@ -143,6 +143,7 @@ def test_a_body_that_grows_when_it_is_unpacked_is_refused(people, world, server)
     works(people.editor.call("POST", f"{API}/runs/set-tag", {"run_id": world.run, "key": "a", "value": "b"}))
 
 
+@pytest.mark.slow
 def test_a_body_that_trickles_is_ended(people, trickles):
     for whose, trickle in trickles.items():
         trickle.thread.join(timeout=120)

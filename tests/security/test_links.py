@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import pytest
 from attacks import API, holds, works
 
 PLANT = r"""
@@ -39,6 +40,7 @@ rm -rf /root/victim
 """
 
 
+@pytest.mark.slow
 def test_root_follows_no_link_of_the_services(deployment, servers, people):
     """A run of site.yml and a rotation on top: what the links lead to keeps its owner, its mode and its content."""
     try:

@@ -82,6 +82,7 @@ def test_an_odd_login_is_no_login_on_any_route(people, world, routes, things, se
     assert wrong == [], "\n".join(wrong)
 
 
+@pytest.mark.slow
 def test_whoever_guesses_is_slowed_down_and_nobody_else(people, server, admin, new_user):
     """Two hundred wrong passwords a second, on paths of Flask's and of FastAPI's, beside people who are logged in."""
     late, user = new_user("late"), people.owner

@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 import secrets
 
+import pytest
 from attacks import API, API3, ARTIFACTS, tally, together
 
 # Who may, of the things of one experiment and one registered model; whoever stands further down may less.
@@ -352,6 +353,7 @@ def _problem(answer, caller, who):
     return None if answer.status in allowed else f"{caller} got {answer.status} {answer.body[:80]!r}"
 
 
+@pytest.mark.slow
 def test_whoever_may_not_is_refused(routes, things, people):
     """No login, no rights, only to read, rights on another experiment: on every route."""
     callers = {"stranger": ANYONE, "without_rights": LOGIN, "neighbour": LOGIN, "reader": READER}
@@ -371,6 +373,7 @@ def test_whoever_may_not_is_refused(routes, things, people):
     assert wrong == [], "\n".join([f"{len(wrong)} of {len(routes)} routes", *wrong])
 
 
+@pytest.mark.slow
 def test_whoever_may_gets_through(routes, people, grant, things):
     """The least of those who may, with the same parameters; what ends a thing gets a thing of its own."""
     callers = {
