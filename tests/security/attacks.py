@@ -223,7 +223,9 @@ def responses(data):
         assert mark and line, f"no answer begins with {data[:120]!r}"
         headers = dict(re.findall(rb"(?im)^([a-z-]+):[ \t]*(.*?)\r?$", head))
         headers = {name.decode().lower(): value.decode("latin-1") for name, value in headers.items()}
-        if "chunked" in headers.get("transfer-encoding", ""):
+        if line[1].startswith(b"1"):
+            body = b""
+        elif "chunked" in headers.get("transfer-encoding", ""):
             body = b""
             while True:
                 size, _, rest = rest.partition(b"\r\n")

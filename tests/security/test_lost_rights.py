@@ -19,7 +19,7 @@ class Loser:
         self.calls = [("GET", f"{API}/experiments/search", {"max_results": 1}), ("GET", f"{API3}/mcp-servers", {})]
         if kind == "an administrator who is demoted":
             admin.must("PATCH", f"{API}/users/update-admin", username=self.user.username, is_admin=True)
-            self.calls = [("GET", f"{API}/webhooks", {}), ("GET", f"{API3}/roles/users/list", {"role_id": 1})]
+            self.calls = [("GET", f"{API}/webhooks", {}), ("GET", f"{API3}/roles/list", {})]
             self.take = lambda: admin.patch(f"{API}/users/update-admin", username=self.user.username, is_admin=False)
         elif kind == "somebody who is removed":
             self.statuses = (401,)

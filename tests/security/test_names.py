@@ -7,7 +7,7 @@ from __future__ import annotations
 from urllib.parse import quote
 
 import pytest
-from attacks import holds, refused, works
+from attacks import Answer, holds, refused, works
 
 # From the neighbour's own folder to the owner's file; `up` is one level.
 UPS = {
@@ -33,7 +33,7 @@ def test_no_name_leads_out_of_a_folder(people, world, server, up):
                 # A name that is odd and no more may be written, in his own folder.
                 written = (200,) if begin.startswith(world.neighbours) else ()
                 refused(user.send("PUT", path, body=b"replaced"), 400, 403, 404, *written)
-                refused(user.send("DELETE", path), 400, 403, 404)
+                refused(user.send("DELETE", path), 400, 403, 404, *written)
             listed = user.send("GET", f"{base}?path={world.neighbours}/{steps}/{world.experiment}/{world.run}/artifacts")
             holds(b"notes.txt" not in listed.body and listed.status < 500, str(listed))
         for path in (f"{steps}/etc/passwd", "/etc/passwd", f"{steps}/{steps}/{world.neighbours}"):
@@ -67,7 +67,12 @@ def test_a_very_long_name_is_refused_and_no_more(people, world, server, length):
         for part in ("a" * length, "a/" * (length // 2) + "a", "%2e" * (length // 3), "ä" * (length // 2)):
             for method in ("GET", "PUT"):
                 path = f"{world.folder}/{quote(part, safe='/%')}"
-                answer = people.editor.send(method, path, body=b"x" if method == "PUT" else None)
+                try:
+                    answer = people.editor.send(method, path, body=b"x" if method == "PUT" else None)
+                except OSError:
+                    # nginx says no before it has heard the end of it, and hangs up.
+                    assert length > 8000
+                    answer = Answer(414)
                 refused(answer, *([200] if length < 1000 else []), 400, 404, 414)
     works(people.editor.put(f"{world.folder}/{'a' * 200}", b"x"))
 
@@ -86,7 +91,7 @@ def test_an_unusual_name_is_only_a_name(people, world, name):
     answer = people.editor.put(path, content)
     if name in ("%2e%2e", "a\\b", "..."):
         # MLflow does not take these.
-        works(answer, 200, 400)
+        works(answer, 200, 400, 403)
     else:
         works(answer)
     if answer.status == 200:
