@@ -13,7 +13,7 @@ import time
 from _cloud import ROOT, write
 
 # The load and the deployment are those of the tests.
-sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "rotation"), str(ROOT / "tests")]
+sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 
 def table(rows: list[dict]) -> str:

@@ -9,10 +9,13 @@ import json
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import boto3
 import pytest
-from deployment import APP, HERE, LOGINS, NAME, REGION, SERVICE_FILE
+from deployment import APP, LOGINS, NAME, REGION, SERVICE_FILE
+
+HERE = Path(__file__).resolve().parent
 
 SWAP = "Write the database's address and password"
 RETIRE = "wait for the old role"

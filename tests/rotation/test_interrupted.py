@@ -5,9 +5,12 @@
 from __future__ import annotations
 
 import signal
+from pathlib import Path
 
 import pytest
-from deployment import ADMIN, APP, HERE, SERVICE_FILE
+from deployment import ADMIN, APP, SERVICE_FILE
+
+HERE = Path(__file__).resolve().parent
 
 
 class Killed:

@@ -1,6 +1,6 @@
 # Copyright: (c) 2026, the mlops.mlflow_aws contributors
 # GNU General Public License v3.0 or later (see LICENSE)
-"""A deployment on a local cloud of its own, with two servers, and the ways to look into every part of it."""
+"""A deployment on a local cloud of its own, and the ways to look into every part of it."""
 
 from __future__ import annotations
 
@@ -22,8 +22,7 @@ from elsewhere import elsewhere
 from localcloud.config import Config
 from localcloud.parts.databases import SUPERUSER
 
-ROOT = Path(__file__).resolve().parents[2]
-HERE = Path(__file__).resolve().parent
+ROOT = Path(__file__).resolve().parents[1]
 NAME, REGION = "mlflow", "eu-central-1"
 APP, ADMIN, USER = f"{NAME}/database/app", f"{NAME}/database/admin", f"{NAME}/mlflow/admin"
 LOGINS = ("mlflow_a", "mlflow_b")
@@ -36,14 +35,16 @@ def plain(value):
 
 
 class Deployment:
-    def __init__(self, folder, servers=2, recycle=3, grace=1, lease=5):
+    def __init__(self, folder, servers=2, recycle=3, grace=1, lease=5, tests="rotation", slot=4):
         self.folder = Path(folder)
+        # Who works on these tests has a deployment up already.
+        self.as_it_is = bool(os.environ.get(f"{tests.upper()}_AS_IT_IS"))
         self.servers = servers
         environ = {k: v for k, v in os.environ.items() if not k.startswith(("AWS_", "ANSIBLE_"))}
         self.environ = {
             **environ,
-            "LOCALCLOUD_NAME": os.environ.get("LOCALCLOUD_NAME", "rotation"),
-            "LOCALCLOUD_SLOT": os.environ.get("LOCALCLOUD_SLOT", "4"),
+            "LOCALCLOUD_NAME": os.environ.get("LOCALCLOUD_NAME", tests),
+            "LOCALCLOUD_SLOT": os.environ.get("LOCALCLOUD_SLOT", str(slot)),
             "PATH": f"{Path(sys.executable).parent}:{environ['PATH']}",
             "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
             "ANSIBLE_COLLECTIONS_PATH": str(ROOT / ".ansible" / "collections"),
@@ -74,8 +75,7 @@ class Deployment:
         self.was_up = self.localcloud("status")
         if not self.was_up:
             self.localcloud("up")
-        # Who works on these tests has a deployment up already.
-        if not (self.was_up and os.environ.get("ROTATION_AS_IT_IS")):
+        if not (self.was_up and self.as_it_is):
             code, output = self.site()
             assert code == 0, output[-6000:]
         keys = configparser.ConfigParser()

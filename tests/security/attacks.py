@@ -1,0 +1,343 @@
+# Copyright: (c) 2026, the mlops.mlflow_aws contributors
+# GNU General Public License v3.0 or later (see LICENSE)
+"""
+Clients of a deployed server, honest ones and others, and what has to become of their calls.
+
+`refused` is said of an attack and `works` of the honest call beside it; both count, so that a run can say how many there were.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import http.client
+import json
+import re
+import socket
+import ssl
+import subprocess
+import threading
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from urllib.parse import urlencode
+
+API, AJAX = "/api/2.0/mlflow", "/ajax-api/2.0/mlflow"
+API3, AJAX3 = "/api/3.0/mlflow", "/ajax-api/3.0/mlflow"
+ARTIFACTS = "/api/2.0/mlflow-artifacts/artifacts"
+# What a route says that is closed, to who is logged in and to who is not.
+CLOSED = (404,)
+MIB = 1 << 20
+
+tally = Counter()
+
+
+def refused(answer, *statuses):
+    """An attack, and how it is answered."""
+    tally["attacks"] += 1
+    assert answer.status in statuses, f"{answer} and not one of {statuses}"
+    return answer
+
+
+def works(answer, *statuses):
+    """An honest call, which has to go on working."""
+    tally["honest calls"] += 1
+    assert answer.status in (statuses or (200,)), f"{answer} and not one of {statuses or (200,)}"
+    return answer
+
+
+def holds(condition, message=""):
+    """An attack that is seen by what it left behind and not by its answer."""
+    tally["attacks"] += 1
+    assert condition, message
+
+
+@dataclass
+class Answer:
+    status: int
+    headers: dict = field(default_factory=dict)
+    body: bytes = b""
+    seconds: float = 0.0
+    what: str = ""
+
+    @property
+    def json(self):
+        return json.loads(self.body)
+
+    def __str__(self):
+        return f"{self.what} answered {self.status} {self.body[:200]!r}"
+
+
+def basic(username, password):
+    return "Basic " + base64.b64encode(f"{username}:{password}".encode()).decode()
+
+
+def insecure():
+    """Whether the certificate is trusted is another folder's question."""
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    return context
+
+
+class Client:
+    """Somebody at an address: `get(path, **parameters)`, `post(path, **body)` and so on, with this login or with none.
+
+    A path is sent as it is given. Each thread has a connection of its own, which is kept.
+    """
+
+    def __init__(self, address, username="", password=""):
+        self.address, self.username, self.password = address, username, password
+        self.mine = threading.local()
+
+    @property
+    def login(self):
+        return {"Authorization": basic(self.username, self.password)} if self.username else {}
+
+    def at(self, address):
+        """The same person at another host."""
+        return Client(address, self.username, self.password)
+
+    def known_as(self, password):
+        """The same person with another password."""
+        return Client(self.address, self.username, password)
+
+    def send(self, method, path, headers=None, body=None, timeout=60):
+        given = list(headers.items()) if isinstance(headers, dict) else list(headers or [])
+        names = {name.lower() for name, _ in given}
+        given += [(name, value) for name, value in self.login.items() if name.lower() not in names]
+        begin = time.monotonic()
+        kept = getattr(self.mine, "connection", None)
+        try:
+            found = self._ask(kept or self._connect(timeout), method, path, given, body)
+        except (http.client.RemoteDisconnected, ConnectionError, ssl.SSLError):
+            # One that was kept may have ended meanwhile.
+            self.mine.connection = None
+            if not kept:
+                raise
+            found = self._ask(self._connect(timeout), method, path, given, body)
+        found.seconds = time.monotonic() - begin
+        found.what = f"{method} {path} as {self.username or 'nobody'}"
+        return found
+
+    def _connect(self, timeout):
+        self.mine.connection = http.client.HTTPSConnection(self.address, 443, context=insecure(), timeout=timeout)
+        return self.mine.connection
+
+    def _ask(self, connection, method, path, headers, body):
+        names = {name.lower() for name, _ in headers}
+        connection.putrequest(method, path, skip_host="host" in names, skip_accept_encoding=True)
+        for name, value in headers:
+            connection.putheader(name, value)
+        if body is not None and "content-length" not in names:
+            connection.putheader("Content-Length", str(len(body)))
+        connection.endheaders(body)
+        answer = connection.getresponse()
+        data = answer.read()
+        if answer.will_close:
+            connection.close()
+            self.mine.connection = None
+        return Answer(answer.status, {name.lower(): value for name, value in answer.getheaders()}, data)
+
+    def call(self, method, path, parameters=None, headers=None, **options):
+        """Parameters as MLflow's own client gives them: in the address of a GET, else as JSON."""
+        if method in ("GET", "HEAD"):
+            fields = {name: value for name, value in (parameters or {}).items() if not isinstance(value, dict)}
+            return self.send(method, path + ("?" + urlencode(fields, doseq=True) if fields else ""), headers, **options)
+        return self.send(method, path, {"Content-Type": "application/json", **(headers or {})},
+                         json.dumps(parameters or {}).encode(), **options)  # fmt: skip
+
+    def get(self, path, /, **parameters):
+        return self.call("GET", path, parameters)
+
+    def post(self, path, /, **parameters):
+        return self.call("POST", path, parameters)
+
+    def patch(self, path, /, **parameters):
+        return self.call("PATCH", path, parameters)
+
+    def delete(self, path, /, **parameters):
+        return self.call("DELETE", path, parameters)
+
+    def put(self, path, body):
+        return self.send("PUT", path, body=body)
+
+    def must(self, method, path, /, **parameters):
+        """What a test needs to be there before it begins."""
+        answer = self.call(method, path, parameters)
+        assert answer.status == 200, str(answer)
+        return answer.json if answer.body else {}
+
+
+class Wire:
+    """A TLS connection on which exactly these bytes are sent, whatever HTTP says about them."""
+
+    def __init__(self, address, timeout=15):
+        self.socket = insecure().wrap_socket(socket.create_connection((address, 443), timeout=timeout))
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        with contextlib.suppress(OSError):
+            self.socket.close()
+
+    def send(self, data):
+        self.socket.sendall(data)
+
+    def answer(self):
+        """The next answer."""
+        found = http.client.HTTPResponse(self.socket)
+        found.begin()
+        return Answer(found.status, {name.lower(): value for name, value in found.getheaders()}, found.read(), what="an answer")
+
+    def read(self, seconds=3.0):
+        """All that comes until the other side closes or is silent for so long."""
+        found = b""
+        self.socket.settimeout(seconds)
+        with contextlib.suppress(OSError):
+            while data := self.socket.recv(65536):
+                found += data
+        return found
+
+    def is_closed(self, seconds):
+        """Whether the other side closes within so many seconds, whatever it still says."""
+        deadline = time.monotonic() + seconds
+        while (left := deadline - time.monotonic()) > 0:
+            self.socket.settimeout(left)
+            try:
+                if not self.socket.recv(65536):
+                    return True
+            except TimeoutError:
+                return False
+            except OSError:
+                return True
+        return False
+
+
+def responses(data):
+    """Each answer in what came on one connection, by its lengths, so that two that run into one another are seen."""
+    found = []
+    while data:
+        head, mark, rest = data.partition(b"\r\n\r\n")
+        line = re.match(rb"HTTP/1\.[01] (\d{3})", head)
+        assert mark and line, f"no answer begins with {data[:120]!r}"
+        headers = dict(re.findall(rb"(?im)^([a-z-]+):[ \t]*(.*?)\r?$", head))
+        headers = {name.decode().lower(): value.decode("latin-1") for name, value in headers.items()}
+        if line[1].startswith(b"1"):
+            body = b""
+        elif "chunked" in headers.get("transfer-encoding", ""):
+            body = b""
+            while True:
+                size, _, rest = rest.partition(b"\r\n")
+                length = int(size, 16)
+                body, rest = body + rest[:length], rest[length + 2 :]
+                if not length:
+                    break
+        else:
+            length = int(headers.get("content-length", len(rest)))
+            body, rest = rest[:length], rest[length:]
+        found.append(Answer(int(line[1]), headers, body, what="an answer"))
+        data = rest
+    return found
+
+
+def curl(address, path, *arguments, login=None, timeout=30):
+    """The status that curl is given, for what only curl speaks; the login is not on its command line."""
+    command = ["curl", "--silent", "--insecure", "--path-as-is", "--output", "/dev/null", "--write-out", "%{http_code}"]
+    command += ["--max-time", str(timeout), "--config", "-", *arguments, f"https://{address}{path}"]
+    known = f'user = "{login.username}:{login.password}"\n' if login else ""
+    done = subprocess.run(command, input=known, capture_output=True, text=True, timeout=timeout + 10)
+    return Answer(int(done.stdout[-3:] or 0), what=f"curl {' '.join(arguments)} {path}")
+
+
+def together(calls, threads=8):
+    """The answers to these calls, so many at a time; what one raises is its answer."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    def ask(call):
+        try:
+            return call()
+        except Exception as error:  # a refusal may also be a closed connection
+            return error
+
+    with ThreadPoolExecutor(threads) as pool:
+        return list(pool.map(ask, calls))
+
+
+class Repeating:
+    """A call that is made over and over in threads for as long as the block lasts."""
+
+    def __init__(self, call, threads=1, pause=0.0):
+        self.call, self.pause = call, pause
+        self.answers, self.stopped = [], threading.Event()
+        self.threads = [threading.Thread(target=self._run, daemon=True) for _ in range(threads)]
+
+    def __enter__(self):
+        for thread in self.threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *error):
+        self.stopped.set()
+        for thread in self.threads:
+            thread.join(timeout=70)
+
+    def _run(self):
+        while not self.stopped.is_set():
+            try:
+                self.answers.append(self.call())
+            except (http.client.HTTPException, OSError) as error:
+                self.answers.append(Answer(0, body=repr(error).encode(), what="a call"))
+            if self.pause:
+                self.stopped.wait(self.pause)
+
+
+class Server:
+    """One host of the deployment, from its inside."""
+
+    def __init__(self, deployment, host):
+        self.deployment, self.host = deployment, host
+        self.address = deployment.hosts[host]["ansible_host"]
+
+    def run(self, script, check=True):
+        return self.deployment.ssh(self.host, script, check=check)
+
+    def python(self, program):
+        """With MLflow's own Python and the service's settings, as the service's user."""
+        begin = "systemd-run --pipe --wait --quiet --collect --uid=mlflow --property=EnvironmentFile=/etc/mlflow/mlflow.env"
+        return self.run(f"{begin} --working-directory=/tmp /opt/mlflow/current/bin/python - <<'PROGRAM'\n{program}\nPROGRAM\n")
+
+    def workers(self):
+        return self.run("pgrep --uid mlflow mlflow-worker").split()
+
+    def memory(self):
+        """What the processes of the service hold in memory, what they share counted once, in bytes."""
+        script = "for pid in $(pgrep --uid mlflow); do cat /proc/$pid/smaps_rollup; done 2>/dev/null"
+        return sum(int(line.split()[1]) for line in self.run(script, check=False).splitlines() if line.startswith("Pss:")) << 10
+
+    def disk(self):
+        """What lies in nginx's folders for bodies and answers and in the service's spool, in bytes."""
+        folders = "/var/lib/nginx /var/cache/nginx /var/lib/mlflow/tmp"
+        return int(self.run(f"du --summarize --bytes --total {folders} 2>/dev/null | tail -n 1", check=False).split()[0])
+
+    @contextlib.contextmanager
+    def only(self, worker):
+        """All workers but this one stand still, so that whoever asks is answered by it."""
+        others = " ".join(pid for pid in self.workers() if pid != worker)
+        self.run(f"kill -STOP {others}" if others else "true")
+        try:
+            yield
+        finally:
+            self.run(f"kill -CONT {others}" if others else "true")
+
+    @contextlib.contextmanager
+    def no_traceback(self):
+        """Nothing in the block makes the service write a traceback or an internal error, and no worker is lost."""
+        before = self.workers()
+        cursor = re.search(r"^-- cursor: (.*)$", self.run("journalctl --no-pager --lines=0 --show-cursor"), re.MULTILINE)[1]
+        yield
+        said = self.run(f"journalctl --sync; journalctl --no-pager --output=cat --unit=mlflow.service --after-cursor='{cursor}'")
+        tally["attacks"] += 1
+        found = re.search(r"Traceback \(most recent call last\)|Exception in ASGI application|Internal Server Error", said)
+        assert not found, said[max(0, found.start() - 200) : found.start() + 2500]
+        assert self.workers() == before, "a worker was lost"

@@ -1,0 +1,135 @@
+# Copyright: (c) 2026, the mlops.mlflow_aws contributors
+# GNU General Public License v3.0 or later (see LICENSE)
+"""An address that a user writes is one on this server: nobody reads or deletes with the server's own credentials."""
+
+from __future__ import annotations
+
+import re
+import secrets
+
+import pytest
+from attacks import AJAX, AJAX3, API, API3, holds, refused, works
+
+ELSEWHERE = [
+    "s3://{bucket}/{key}/{experiment}/{run}/artifacts", "s3://another-bucket/x", "S3://{bucket}/{key}", "s3:/{bucket}/{key}", "s3a://another/x",
+    "file:///etc/passwd", "file:/etc/mlflow", "/etc/mlflow", "../../etc", "http://127.0.0.1:9/x", "https://attacker.example.net/x",
+    "ftp://attacker.example.net/x", "sftp://attacker.example.net/x", "dbfs:/x", "dbfs:///x", "hdfs://attacker/x", "viewfs://attacker/x",
+    "gs://attacker/x", "wasbs://c@attacker.blob.core.windows.net/x", "abfss://c@attacker.dfs.core.windows.net/x", "r2://x@attacker/x",
+    "b2://attacker/x", "uc:/x", "mlflow-artifacts://attacker.example.net/x", "mlflow-artifacts://127.0.0.1:9/x",
+    "mlflow-artifacts:/../../etc", "mlflow-artifacts:/{experiment}/%2e%2e/x", " s3://another-bucket/x", "%73%33://another-bucket/x",
+]  # fmt: skip
+# On the server, but another's.
+ANOTHERS = ["mlflow-artifacts:/{experiment}/{run}/artifacts", "mlflow-artifacts:/{experiment}", "mlflow-artifacts:///{experiment}",
+            "runs:/{run}/notes.txt", "models:/{model}/1"]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def root(server):
+    """Bucket and prefix, as the service has them."""
+    line = server.run("grep ^MLFLOW_ARTIFACTS_DESTINATION= /etc/mlflow/mlflow.env").partition("=")[2]
+    bucket, _, key = line.strip("\"'").removeprefix("s3://").partition("/")
+    return {"bucket": bucket, "key": key.strip("/")}
+
+
+@pytest.fixture(scope="module")
+def own(people):
+    """What the neighbour has of his own: a run with a file, and a model."""
+    again = secrets.token_hex(4)
+    found = {"name": f"neighbours-model-{again}"}
+    found["experiment"] = people.neighbour.must("POST", f"{API}/experiments/create", name=f"own-{again}")["experiment_id"]
+    run = people.neighbour.must("POST", f"{API}/runs/create", experiment_id=found["experiment"])["run"]["info"]
+    found["run"], found["uri"] = run["run_id"], run["artifact_uri"]
+    path = found["uri"].removeprefix("mlflow-artifacts:/")
+    works(people.neighbour.put(f"/api/2.0/mlflow-artifacts/artifacts/{path}/notes.txt", b"his own"))
+    people.neighbour.must("POST", f"{API}/registered-models/create", name=found["name"])
+    return found
+
+
+@pytest.mark.parametrize("source", ELSEWHERE + ANOTHERS)
+def test_a_models_source_is_of_ones_own(people, world, root, own, source):
+    """Refused; and were it taken, nothing would be read by it."""
+    address = source.format(**root, experiment=world.experiment, run=world.run, model=world.model)
+    user = people.neighbour
+    for api in (API, AJAX):
+        for run in ({}, {"run_id": own["run"]}):
+            answer = user.post(f"{api}/model-versions/create", name=own["name"], source=address, **run)
+            if answer.status == 200:
+                asked = {"name": own["name"], "version": answer.json["model_version"]["version"], "path": "notes.txt"}
+                read = user.get("/model-versions/get-artifact", **asked)
+                assert world.secret not in read.body, f"{address} was read"
+            refused(answer, 400, 403, 404)
+
+
+def test_the_source_that_clients_give_is_taken(people, own):
+    user = people.neighbour
+    answer = works(user.post(f"{API}/model-versions/create", name=own["name"], source=own["uri"], run_id=own["run"]))
+    asked = {"name": own["name"], "version": answer.json["model_version"]["version"], "path": "notes.txt"}
+    assert works(user.get("/model-versions/get-artifact", **asked)).body == b"his own"
+    refused(people.stranger.get("/model-versions/get-artifact", **asked), 401)
+    works(user.post(f"{API}/model-versions/create", name=own["name"], source=f"runs:/{own['run']}/m", run_id=own["run"]))
+    # What MLflow writes for a prompt.
+    prompt = f"prompt-{secrets.token_hex(4)}"
+    is_prompt = [{"key": "mlflow.prompt.is_prompt", "value": "true"}]
+    works(user.post(f"{API}/registered-models/create", name=prompt, tags=is_prompt))
+    text = [*is_prompt, {"key": "mlflow.prompt.text", "value": "Say hello."}]
+    works(user.post(f"{API}/model-versions/create", name=prompt, source="dummy-source", tags=text))
+
+
+PLACES = [
+    *ELSEWHERE, *ANOTHERS[:3], "mlflow-artifacts:/", "mlflow-artifacts:/x/../{experiment}", "mlflow-artifacts:/./{experiment}",
+    "mlflow-artifacts:/x\\..\\{experiment}", "mlflow-artifacts:/%31", "runs:/{run}",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("location", PLACES)
+def test_an_experiments_location_is_on_the_server_and_nobody_elses(people, world, root, location):
+    address = location.format(**root, experiment=world.experiment, run=world.run, model=world.model)
+    for api in (API, AJAX):
+        name = f"e-{secrets.token_hex(6)}"
+        refused(people.neighbour.post(f"{api}/experiments/create", name=name, artifact_location=address), 400, 403)
+
+
+def test_the_location_that_is_ones_own_is_taken(people, root):
+    name = f"place-{secrets.token_hex(4)}"
+    location = f"mlflow-artifacts:/{name}"
+    answer = works(people.neighbour.post(f"{API}/experiments/create", name=name, artifact_location=location))
+    made = answer.json["experiment_id"]
+    found = works(people.neighbour.get(f"{API}/experiments/get", experiment_id=made)).json["experiment"]
+    assert found["artifact_location"] == location
+    # Who is an administrator may name the bucket.
+    elsewhere = f"s3://{root['bucket']}/{root['key']}/elsewhere-{name}"
+    works(people.admin.post(f"{API}/experiments/create", name=f"{name}-s3", artifact_location=elsewhere))
+    refused(people.neighbour.post(f"{API}/experiments/create", name=f"{name}-s4", artifact_location=elsewhere), 400, 403)
+
+
+TAG = "mlflow.artifactLocation"
+
+
+def _trace(user, experiment, **about):
+    place = {"type": "MLFLOW_EXPERIMENT", "mlflow_experiment": {"experiment_id": experiment}}
+    given = {"trace_id": f"tr-{secrets.token_hex(16)}", "request_time": "2026-01-01T00:00:00Z", "state": "OK"}
+    return {"trace": {"trace_info": {**given, "trace_location": place, **about}}}
+
+
+def test_where_a_traces_data_is_no_tag_says(people, world, root, own):
+    """Set later, set at the start, by each version of the API: the data of another's trace or run is not read by it."""
+    user = people.neighbour
+    targets = [f"s3://{root['bucket']}/{root['key']}/{world.experiment}/{world.run}/artifacts",
+               f"mlflow-artifacts:/{world.experiment}/{world.run}/artifacts", "file:///etc"]  # fmt: skip
+    made = works(user.post(f"{API3}/traces", **_trace(user, own["experiment"]))).json["trace"]["trace_info"]["trace_id"]
+    for target in targets:
+        for api in (API, AJAX, API3, AJAX3):
+            refused(user.patch(f"{api}/traces/{made}/tags", key=TAG, value=target), 400, 403)
+        begun = user.post(f"{API3}/traces", **_trace(user, own["experiment"], tags={TAG: target}))
+        tags = [{"key": TAG, "value": target}]
+        begun_before = user.post(f"{API}/traces", experiment_id=own["experiment"], timestamp_ms=1, tags=tags)
+        ids = [begun.json["trace"]["trace_info"]["trace_id"]] if begun.status == 200 else []
+        ids += re.findall(r'"request_id": "(.*?)"', begun_before.body.decode()) if begun_before.status == 200 else []
+        for trace in [made, *ids]:
+            for api in (AJAX, AJAX3):
+                for path in ("notes.txt", "../artifacts/notes.txt", "passwd", ""):
+                    read = user.get(f"{api}/get-trace-artifact", request_id=trace, path=path)
+                    holds(world.secret not in read.body and b"root:" not in read.body, f"{target} was read")
+        refused(user.delete(f"{API3}/traces/{made}/tags", key=TAG), 400, 403, 404)
+    works(user.patch(f"{API3}/traces/{made}/tags", key="color", value="blue"))
+    assert works(user.get(f"{API3}/traces/{made}")).json["trace"]["trace_info"]["tags"]["color"] == "blue"
