@@ -8,10 +8,11 @@ import json
 import secrets
 import signal
 import time
+from pathlib import Path
 
 import pytest
 import urllib3
-from deployment import ADMIN, APP, HERE, NAME, ROOT, USER
+from deployment import ADMIN, APP, NAME, ROOT, USER
 from load import Load
 from test_secrets import Watcher
 
@@ -139,7 +140,7 @@ def test_a_run_that_is_killed_before_the_promotion_is_finished_by_the_next(deplo
     code, output = deployment.play(
         PLAYBOOK,
         environ={
-            "ANSIBLE_CALLBACK_PLUGINS": str(HERE / "callback_plugins"),
+            "ANSIBLE_CALLBACK_PLUGINS": str(Path(__file__).with_name("callback_plugins")),
             "ANSIBLE_CALLBACKS_ENABLED": "at_task",
             "AT_TASK": "make the administrator's new password and the new key the current ones",
             # The run and all that it has started here.
