@@ -32,6 +32,8 @@ TABLE = """
     login     GET,POST           /ajax-api/3.0/mlflow/ui-telemetry
     login     GET,POST           /ajax-api/2.0/mlflow/gateway-proxy
 
+    login     GET                /ajax-api/3.0/mlflow/assistant/config
+    login     GET                /ajax-api/3.0/mlflow/assistant/providers
     closed    *                  /ajax-api/3.0/mlflow/assistant*
     closed    *                  /gateway/*
     closed    *                  /{api}/*/mlflow/gateway*
