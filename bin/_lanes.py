@@ -5,10 +5,9 @@ Run molecule scenarios, two at a time, each lane on a local cloud of its own. Ca
 
     python bin/_lanes.py LOG_DIR [--beside NAME COMMAND] SCENARIO…
 
-A name that is no scenario is a folder of tests/, whose tests are run with the lane's cloud; they leave their deployment there,
-so that comes last. A scenario waits for machines half of its time, so that two take two thirds of the time of one after the
-other. The command (one argument, for a shell) runs beside both lanes and cares for its own cloud. Prints how far each is, and
-of a failed one the end of its log; the exit code is the number of scenarios that failed, and 100 more where the command did.
+A scenario waits for machines half of its time, so that two take two thirds of the time of one after the other. The command
+(one argument, for a shell) runs beside both lanes and cares for its own cloud. Prints how far each is, and of a failed one
+the end of its log; the exit code is the number of scenarios that failed, and 100 more where the command did.
 """
 
 from __future__ import annotations
@@ -81,18 +80,14 @@ class Lanes:
                 self.call([*cloud, "reset"], cloud_log, environ)
 
     def scenario(self, scenario, cloud, cloud_log, environ):
-        tool, command = "molecule", ["molecule", "test", "-s", scenario]
-        if not Path("molecule", scenario).is_dir():
-            report = self.log_dir / f"{scenario}.xml"
-            tool, command = "pytest", [sys.executable, "-m", "pytest", "-v", f"tests/{scenario}", "--junit-xml", str(report)]
-        log = self.log_dir / f"{tool}-{scenario}.log"
+        log = self.log_dir / f"molecule-{scenario}.log"
         log.unlink(missing_ok=True)
-        with self.watched(f"{tool} {scenario}", log) as outcome:
+        with self.watched(f"molecule {scenario}", log) as outcome:
             outcome.code = self.call([*cloud, "up"], cloud_log, environ)
             if outcome.code:
                 log.write_bytes(cloud_log.read_bytes())
             else:
-                outcome.code = self.call(command, log, environ)
+                outcome.code = self.call(["molecule", "test", "-s", scenario], log, environ)
         if outcome.code:
             self.failed.append(scenario)
 
