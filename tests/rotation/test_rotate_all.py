@@ -144,7 +144,7 @@ def test_a_run_that_is_killed_before_the_promotion_is_finished_by_the_next(deplo
             "ANSIBLE_CALLBACKS_ENABLED": "at_task",
             "AT_TASK": "make the administrator's new password and the new key the current ones",
             # The run and all that it has started here.
-            "AT_COMMAND": "kill -KILL -- -$(ps -o pgid= -p $PPID | tr -d ' ')",
+            "AT_COMMAND": "exec python3 -c 'import os; os.killpg(os.getpgid(os.getppid()), 9)'",
         },
     )
     assert code == -signal.SIGKILL, output[-3000:]
