@@ -435,7 +435,8 @@ class HostFiles:
     @staticmethod
     def _left_by_another(folder, name, path):
         wrong = OSError(errno.ELOOP, f"{path} is no file of its own with one name")
-        if not stat.S_ISREG(folder.look(name).st_mode):
+        state = folder.look(name)
+        if state is None or not stat.S_ISREG(state.st_mode):
             raise wrong
         descriptor = os.open(name, FILE, dir_fd=folder.descriptor)
         with os.fdopen(descriptor, "rb") as stream:

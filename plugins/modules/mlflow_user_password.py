@@ -106,7 +106,7 @@ class Account:
     def ask(self, path, password, **options):
         """Return the status, or 0 and why there was no answer."""
         headers = {**self.headers, **options.pop("headers", {})}
-        login = {"url_username": self.username, "url_password": password, "force_basic_auth": True}
+        login = {"url_username": self.username, "url_password": password, "force_basic_auth": True, "use_proxy": False}
         try:
             answer = self.opener(
                 self.url + path, headers=headers, timeout=ANSWER_SECONDS, **login, **options, **self.tls

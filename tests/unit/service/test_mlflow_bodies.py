@@ -93,14 +93,32 @@ def test_a_client_that_goes_away_is_no_request():
     assert asyncio.run(asked.run()) is None and asked.got == []
 
 
-def test_a_login_is_looked_at_again_where_the_body_took_its_time(monkeypatch):
-    monkeypatch.setattr(mlflow_bodies, "OLD", -1.0)
+def test_one_that_waits_too_long_for_memory_is_told_to_try_again(monkeypatch):
+    monkeypatch.setattr(mlflow_bodies, "WAIT", 0.05)
 
-    async def gone():
-        return False
+    async def run():
+        budget = Budget(LIMIT)
+        await budget.acquire(LIMIT, "ada")
+        asked = Asked([b"x" * (LIMIT - 1)], length(LIMIT - 1))
+        assert await asked.run(budget=budget) == 503 and asked.got == []
+        budget.release(LIMIT, "ada")
+        assert budget.free == LIMIT and not budget._waiting
 
-    asked = Asked([b"x"], length(1), **{"mlflow.login": gone})
-    assert asyncio.run(asked.run()) == 401 and asked.got == []
+    asyncio.run(run())
+
+
+def test_who_gives_up_at_the_head_of_the_queue_lets_the_next_one_have_it():
+    async def run():
+        budget = Budget(100)
+        await budget.acquire(90, "ada")
+        large = asyncio.create_task(budget.acquire(80, "bob"))
+        await asyncio.sleep(0)
+        small = asyncio.create_task(budget.acquire(5, "eve"))
+        await asyncio.sleep(0)
+        large.cancel()
+        await asyncio.wait_for(small, 1)
+
+    asyncio.run(run())
 
 
 def test_bodies_wait_for_the_budget():
@@ -200,3 +218,8 @@ def test_a_compressed_body_is_unpacked_as_far_as_may_be(encoding):
         expand(pack(data)[:-9], name, 1000)
     with pytest.raises(zlib.error):
         expand(b"no archive", name, 1000)
+
+
+def test_an_archive_of_very_many_streams_is_none():
+    with pytest.raises(zlib.error, match="too many"):
+        expand(gzip.compress(b"") * 9, "gzip", 1000)

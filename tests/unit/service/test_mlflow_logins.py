@@ -60,13 +60,13 @@ class Clock:
 class Team:
     """Two users, their rows and how often they were read and their passwords hashed."""
 
-    def __init__(self, ttl=60, seconds=0.0):
+    def __init__(self, ttl=60, seconds=0.0, limits=True):
         self.rows = {name: SimpleNamespace(username=name, password_hash=f"{name}!", is_admin=False) for name in ("ada", "bob")}
         self.read, self.hashed, self.clock = [], [], Clock()
         self.at_once = self.most = 0
         self._seconds = seconds
         self._lock = threading.Lock()
-        self.checks = Checks(Rows(self._read), self._matches, ttl, self.clock)
+        self.checks = Checks(Rows(self._read), self._matches, ttl, limits, self.clock)
 
     def _read(self, names):
         self.read.append(sorted(names))
@@ -92,6 +92,10 @@ def test_a_right_password_is_hashed_once_and_its_row_read_each_time():
         users = Team()
         assert [await users.user("ada", "ada") for _ in range(3)] == ["ada"] * 3
         assert len(users.hashed) == 1 and len(users.read) == 3
+        # It is remembered as long as it is used.
+        for _ in range(3):
+            users.clock.now += 40
+            assert await users.user("ada", "ada") == "ada" and len(users.hashed) == 1
         users.clock.now += 61
         assert await users.user("ada", "ada") == "ada" and len(users.hashed) == 2
 
@@ -226,6 +230,72 @@ def test_right_passwords_use_up_no_allowance():
         users = Team(ttl=0)
         for _ in range(100):
             assert await users.user("ada", "ada") == "ada"
+
+    asyncio.run(ask())
+
+
+def test_whoever_was_right_before_is_never_told_to_wait():
+    async def ask():
+        users = Team()
+        assert await users.user("ada", "ada") == "ada"
+        users.clock.now += 3600
+        await guesses(users, 50)
+        assert await users.user("ada", "ada") == "ada"
+        # With another hash in the row that was somebody else's password.
+        users.rows["ada"] = SimpleNamespace(username="ada", password_hash="new!", is_admin=False)
+        with pytest.raises(Throttled):
+            await users.user("ada", "ada")
+
+    asyncio.run(ask())
+
+
+def test_a_rush_of_right_logins_is_let_in():
+    async def ask():
+        users = Team()
+        names = [f"user{number}" for number in range(150)]
+        users.rows.update({name: SimpleNamespace(username=name, password_hash=f"{name}!", is_admin=False) for name in names})
+        assert await asyncio.gather(*(users.user(name, name) for name in names)) == names
+
+    asyncio.run(ask())
+
+
+def test_whoever_guesses_from_many_addresses_holds_up_nobody_for_long():
+    async def ask():
+        users = Team(seconds=0.01)
+        attack = [
+            asyncio.create_task(users.user(f"user{number}", f"guess {number}", f"192.0.2.{number % 6 + 10}"))
+            for number in range(300)
+        ]
+        await asyncio.sleep(0.05)
+        begun = time.monotonic()
+        assert await users.user("ada", "ada", "192.0.2.99") == "ada"
+        # One of each of the six addresses before it, and not all that they have sent.
+        assert time.monotonic() - begun < 0.5
+        assert not all(task.done() for task in attack)
+        for task in attack:
+            task.cancel()
+        await asyncio.wait(attack)
+
+    asyncio.run(ask())
+
+
+def test_no_address_has_more_than_its_share_of_those_who_wait(monkeypatch):
+    monkeypatch.setattr(mlflow_logins, "OF_ONE_WAIT", 5)
+
+    async def ask():
+        users = Team(seconds=0.01)
+        found = await asyncio.gather(*(users.user(f"user{n}", "x") for n in range(20)), return_exceptions=True)
+        busy = [it for it in found if isinstance(it, Throttled)]
+        assert 14 <= len(busy) <= 15 and {it.said for it in busy} == {mlflow_logins.BUSY}
+
+    asyncio.run(ask())
+
+
+def test_where_all_addresses_are_a_load_balancers_nobody_is_told_to_wait():
+    async def ask():
+        users = Team(limits=False)
+        assert await guesses(users, 30) == 0
+        assert await users.user("ada", "ada") == "ada"
 
     asyncio.run(ask())
 

@@ -8,6 +8,7 @@ import asyncio
 import json
 import re
 import sys
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -106,6 +107,21 @@ def test_the_web_page_is_told_so_by_us_and_not_by_mlflow():
 def test_a_new_native_route_is_closed_until_somebody_opens_it():
     assert ask("/api/3.0/mlflow/brand-new") == 404
     assert ask("/api/3.0/mlflow/brand-new", extra=["/api/3.0/mlflow/brand"]) == "passed on"
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/api/3.0/mlflow/mcp-servers/" + "/versions/a/tags/" * 430 + "\n\n", "/api/2.0/mlflow/runs/get\n", "/x\0", "/" + "x" * 1024,
+     "/api/2.0/mlflow-artifacts/artifacts/" + "x" * 2048, "/api/2.0/mlflow-artifacts/artifacts/1/\x7f"],
+)  # fmt: skip
+def test_on_a_strange_path_no_pattern_is_tried(path):
+    begun = time.monotonic()
+    assert ask(path, "DELETE") == 404
+    assert time.monotonic() - begun < 0.5
+
+
+def test_an_artifact_may_have_a_long_name():
+    assert ask("/api/2.0/mlflow-artifacts/artifacts/1/" + "ü" * 1024, "PUT") == "passed on"
 
 
 def test_a_websocket_is_closed():

@@ -17,6 +17,7 @@ import functools
 import os
 import posixpath
 import re
+import time
 import zlib
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
@@ -33,6 +34,8 @@ AT_ONCE = 3
 MANY = 5000
 LARGE_PART = 64 * MIB
 MOST_PARTS = 10_000
+# A part that has its memory has so many seconds to come; an upload waits so many for the memory of one.
+PART_SECONDS, WAIT = 300.0, 60.0
 # Of all transfers of this process; more than S3's client keeps connections would only wait for one another.
 THREADS = 10
 # All transfers of a worker together hold this share of the host's memory, divided by its workers, and no more and no less than:
@@ -86,7 +89,8 @@ class Share:
         return taken
 
     async def take(self, size):
-        await self._of.acquire(size, self._owner)
+        async with asyncio.timeout(WAIT):
+            await self._of.acquire(size, self._owner)
         self._held += size
 
     def give_back(self, size):
@@ -121,7 +125,10 @@ async def _parts(chunks, share):
     The memory for a part is taken when more than a piece of it has come, so that whoever only trickles holds next to nothing.
     """
     number, size, filled, parts = 0, PART, 0, []
+    begun = time.monotonic()
     async for chunk in chunks:
+        if filled > PIECE and time.monotonic() - begun > PART_SECONDS:
+            raise TimeoutError("the artifact comes too slowly")
         rest = memoryview(chunk)
         while len(rest) >= (room := size - filled):
             if filled <= PIECE:
@@ -130,6 +137,7 @@ async def _parts(chunks, share):
             yield b"".join(parts), size
             number += 1
             rest, parts, filled, size = rest[room:], [], 0, PART if number < MANY else LARGE_PART
+            begun = time.monotonic()
         if not rest:
             continue
         if filled <= PIECE < filled + len(rest):
@@ -360,7 +368,7 @@ def pass_through(app):
             try:
                 with Share(_owner()) as share:
                     await upload(await self.client(), chunks, share, **about, **target)
-            except (BotoCoreError, ClientError) as error:
+            except (BotoCoreError, ClientError, TimeoutError) as error:
                 raise _problem(error) from error
 
         def log_artifact_from_stream(self, stream, artifact_file_name, artifact_path=None):
@@ -369,6 +377,15 @@ def pass_through(app):
                     yield chunk
 
             asyncio.run(self.log_artifact_from_async_stream(chunks(), artifact_file_name, artifact_path))
+
+    class Stream(StreamingResponse):
+        """Ends its iterator with itself: that of a client who has gone would hold its memory until the collector comes by."""
+
+        async def __call__(self, scope, receive, send):
+            try:
+                await super().__call__(scope, receive, send)
+            finally:
+                await self.body_iterator.aclose()
 
     async def stream(download, owner):
         with Share(owner) as share:
@@ -388,7 +405,7 @@ def pass_through(app):
         except MlflowException as error:
             return JSONResponse(json.loads(error.serialize_as_json()), error.get_http_status_code())
         name = posixpath.basename(path)
-        return StreamingResponse(
+        return Stream(
             stream(download, _owner()),
             headers={
                 "Content-Type": artifact_router._guess_mime_type(name),

@@ -10,7 +10,6 @@ mlflow_artifacts.py has a budget of its own for them.
 
 import asyncio
 import os
-import time
 import zlib
 from collections import Counter, deque
 
@@ -18,12 +17,14 @@ MIB = 1 << 20
 # Bodies up to this size are not counted: there are thousands of them, and they are gone in milliseconds.
 SMALL = 64 << 10
 # A body has this many seconds, and one more for each SLOWEST bytes of it.
-PATIENCE = 60.0
-SLOWEST = 64 << 10
+PATIENCE = 30.0
+SLOWEST = 256 << 10
+# For so many seconds a request waits for memory that others have.
+WAIT = 60.0
+# gzip may be several streams in a row. Nobody sends many, and each costs a copy of what follows it.
+STREAMS = 8
 # What a compressed body may become, as a multiple of the limit of a body.
 EXPANSION = 4
-# A login that was checked so long before the body was there is checked once more: the user may be none by now.
-OLD = 0.5
 # For how long the rest of a refused request is thrown away, so that its client gets to read the answer.
 LINGER = 5.0
 
@@ -120,6 +121,7 @@ class Budget:
                 self.release(size, owner)
             elif entry in self._waiting:
                 self._waiting.remove(entry)
+                self._grant()
             raise
 
     def release(self, size, owner):
@@ -128,6 +130,9 @@ class Budget:
         self._of[owner] -= size
         if self._of[owner] <= 0:
             del self._of[owner]
+        self._grant()
+
+    def _grant(self):
         for entry in list(self._waiting):
             size, owner, turn = entry
             if turn.done():
@@ -183,7 +188,13 @@ class Bodies:
             return
         counted, owner = size if size > SMALL else 0, owner_of(scope)
         if counted:
-            await self._budget.acquire(counted, owner)
+            try:
+                async with asyncio.timeout(WAIT):
+                    await self._budget.acquire(counted, owner)
+            except TimeoutError:
+                said = b"There is no memory for the body of this request now; try again."
+                await turn_away(receive, send, 503, said, [(b"retry-after", b"5")])
+                return
         try:
             await self._pass_on(scope, receive, send, size)
         finally:
@@ -191,7 +202,6 @@ class Bodies:
                 self._budget.release(counted, owner)
 
     async def _pass_on(self, scope, receive, send, size):
-        begun = time.monotonic()
         try:
             async with asyncio.timeout(PATIENCE + size / SLOWEST):
                 body = await self._read(receive)
@@ -202,10 +212,6 @@ class Bodies:
             await self._refuse(receive, send)
             return
         if body is None:
-            return
-        login = scope.get("mlflow.login")
-        if login and time.monotonic() - begun > OLD and not await login():
-            await turn_away(receive, send, 401, b"You are not authenticated any more.")
             return
         given = False
 
@@ -255,7 +261,7 @@ def expand(body, encoding, maximum):
 
 def _expand(body, bits, maximum):
     parts, size = [], 0
-    while True:
+    for _ in range(STREAMS):
         stream = zlib.decompressobj(bits)
         parts.append(stream.decompress(body, maximum - size + 1))
         size += len(parts[-1])
@@ -263,10 +269,10 @@ def _expand(body, bits, maximum):
             raise TooLarge
         if not stream.eof:
             raise zlib.error("the body ends too early")
-        # gzip may be several streams in a row.
         body = stream.unused_data
         if not body or bits != zlib.MAX_WBITS | 16:
             return b"".join(parts)
+    raise zlib.error("it is too many streams")
 
 
 def bound_expansion(otel_api):

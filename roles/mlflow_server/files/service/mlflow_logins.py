@@ -9,9 +9,9 @@ done once, first of all and beside the loop:
 - The user's row is read from the database for every request, so who was removed or demoted, or whose password is another
   one, is so on every worker of every host at once. Requests that come together are one question to the database.
 - A password that was right stays right for as long as the row has the same hash, and one that was wrong stays wrong;
-  mlflow_server_auth_cache_ttl says for how long that is remembered.
-- Passwords are hashed one at a time. Whoever sends many wrong ones is told to wait (429), before anything is hashed: per
-  name and address, and per address, as nginx names it.
+  mlflow_server_auth_cache_ttl says for how long after its last use that is remembered.
+- Passwords are hashed one at a time, one of each address in turn. Whoever sends many wrong ones is told to wait (429), before
+  anything is hashed: per name and address, and per address, as nginx names it. Each worker counts for itself.
 
 What MLflow checks with a login, it still checks: this only hands it the user (a ContextVar, so that nothing that a client
 sends can name one), in the place of _authenticate_cached and sender_is_admin. docs/security.md has the whole.
@@ -27,7 +27,7 @@ import logging
 import os
 import secrets
 import time
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from concurrent.futures import ThreadPoolExecutor
 
 from mlflow_bodies import turn_away, without_body
@@ -35,11 +35,13 @@ from mlflow_bodies import turn_away, without_body
 # So many wrong passwords at once, and one more each so many seconds. Of one name from one address:
 OF_NAME = (5, 5.0)
 # Of all names from one address, behind which there may be a whole company:
-OF_ADDRESS = (60, 0.5)
+OF_ADDRESS = (200, 0.5)
 # Those of whom something is remembered, at most: logins, names, addresses.
 REMEMBERED = 10_000
-# Whoever waits for a password to be hashed, at most; each takes a tenth of a second.
-WAITING = 50
+# Passwords that wait to be hashed, at most: of one address, whose turn comes as often as any other's, and of all.
+OF_ONE_WAIT, OF_ALL_WAIT = 200, 2000
+# A login that was checked so long ago is checked once more before its request is carried out: the user may be none by now.
+OLD = 0.5
 LONGEST = 1024
 
 _logger = logging.getLogger("uvicorn.error")
@@ -50,8 +52,10 @@ NOT_LOGGED_IN = (
     b"on how to authenticate."
 )
 CHALLENGE = [(b"www-authenticate", b'Basic realm="mlflow"'), (b"content-type", b"text/html; charset=utf-8")]
+NOBODY = (401, NOT_LOGGED_IN, CHALLENGE)
 JSON = [(b"content-type", b"application/json")]
 NO_DATABASE = b'{"error_code": "TEMPORARILY_UNAVAILABLE", "message": "The database does not answer."}'
+BUSY = b'{"error_code": "REQUEST_LIMIT_EXCEEDED", "message": "Many logins are being checked; try again."}'
 TOO_MANY = b'{"error_code": "REQUEST_LIMIT_EXCEEDED", "message": "Too many wrong passwords; try again later."}'
 
 
@@ -186,62 +190,126 @@ class Users:
 
 
 class Throttled(Exception):
-    def __init__(self, seconds):
+    def __init__(self, seconds, said=TOO_MANY):
         self.seconds = max(int(seconds + 0.999), 1)
+        self.said = said
+
+
+class Turns:
+    """Passwords are hashed one at a time: first those that were right before, then one of each address in turn."""
+
+    def __init__(self):
+        self._first = deque()
+        self._of = OrderedDict()
+        self._waiting = 0
+        self._task = None
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="passwords")
+
+    async def run(self, address, first, function, *arguments):
+        queue = self._first if first else self._of.setdefault(address, deque())
+        if not first and (len(queue) >= OF_ONE_WAIT or self._waiting >= OF_ALL_WAIT):
+            raise Throttled(1, BUSY)
+        answer = asyncio.get_running_loop().create_future()
+        queue.append((answer, function, arguments))
+        self._waiting += 1
+        if self._task is None:
+            self._task = asyncio.create_task(self._work())
+        return await answer
+
+    def _next(self):
+        if self._first:
+            return self._first.popleft()
+        address, queue = self._of.popitem(last=False)
+        found = queue.popleft()
+        if queue:
+            self._of[address] = queue
+        return found
+
+    async def _work(self):
+        try:
+            while self._first or self._of:
+                answer, function, arguments = self._next()
+                self._waiting -= 1
+                try:
+                    result = await asyncio.get_running_loop().run_in_executor(self._thread, function, *arguments)
+                except Exception as error:
+                    result = error
+                if answer.done():
+                    # Whoever asked has gone.
+                    continue
+                if isinstance(result, Exception):
+                    answer.set_exception(result)
+                else:
+                    answer.set_result(result)
+        finally:
+            self._task = None
 
 
 class Checks:
     """Whether a name and a password belong together."""
 
-    def __init__(self, rows, matches, ttl, clock=time.monotonic):
+    def __init__(self, rows, matches, ttl, limits=True, clock=time.monotonic):
         """
         :arg rows: Rows; a row has a `password_hash`.
         :arg matches: Tells whether a row and a password belong together; it is called in a thread and takes long. Without
             a row it takes as long and says no.
-        :arg ttl: For how many seconds that is remembered.
+        :arg ttl: For how many seconds without use that is remembered.
+        :arg limits: Whether addresses are those of clients, so that there are limits for each. Behind a load balancer that
+            nobody has named they are all the load balancer's, and whoever guesses would lock everybody out.
         """
-        self._rows, self._matches, self._ttl, self._clock = rows, matches, ttl, clock
+        self._rows, self._matches, self._ttl, self._limits, self._clock = rows, matches, ttl, limits, clock
         self._key = secrets.token_bytes(32)
         self._known = Remembered()
         self._under_way = {}
         self._of_name = Allowance(*OF_NAME, clock)
         self._of_address = Allowance(*OF_ADDRESS, clock)
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="passwords")
+        self._turns = Turns()
 
     async def user(self, name, password, address):
         """
         The row of a user who has this name and password, or nothing.
 
-        :raises Throttled: where it was not looked at, because too many were wrong.
+        :raises Throttled: where it was not looked at, because too many were wrong, or too many wait.
         """
         row = await self._rows.get(name)
         key = (name, row and row.password_hash, hmac.digest(self._key, password.encode(), "sha256"))
-        right, until = self._known.get(key, (None, 0.0))
-        if right is None or self._clock() >= until:
-            right = await self._look(key, row, password, address)
+        right, until = self._known.get(key, (False, 0.0))
+        if self._clock() < until:
+            if right:
+                self._known.put(key, (right, self._clock() + self._ttl))
+        else:
+            right = await self._look(key, row, password, address, right)
         return row if right else None
 
-    async def _look(self, key, row, password, address):
+    async def _look(self, key, row, password, address, was_right):
         check = self._under_way.get(key)
         if check is None:
-            seconds = max(self._of_name.wait((key[0], address)), self._of_address.wait(address))
-            if seconds or len(self._under_way) >= WAITING:
-                raise Throttled(seconds)
-            # Counted before it is known to be wrong: else all that come at once would be looked at.
-            self._of_name.spend((key[0], address))
-            self._of_address.spend(address)
-            check = self._under_way[key] = asyncio.create_task(self._check(key, row, password, address))
+            # What was right once has the same hash still, so it is no guess.
+            counts = self._limits and not was_right
+            if counts:
+                seconds = max(self._of_name.wait((key[0], address)), self._of_address.wait(address))
+                if seconds:
+                    raise Throttled(seconds)
+                # Counted before it is known to be wrong: else all that come at once would be looked at.
+                self._count(key[0], address, 1)
+            check = self._under_way[key] = asyncio.create_task(self._check(key, row, password, address, was_right, counts))
+            # Where all who asked have gone, nobody fetches the error.
+            check.add_done_callback(lambda it: it.cancelled() or it.exception())
         return await asyncio.shield(check)
 
-    async def _check(self, key, row, password, address):
+    def _count(self, name, address, number):
+        self._of_name.spend((name, address), number)
+        self._of_address.spend(address, number)
+
+    async def _check(self, key, row, password, address, was_right, counts):
+        right = None
         try:
-            right = await asyncio.get_running_loop().run_in_executor(self._thread, self._matches, row, password)
+            right = await self._turns.run(address if self._limits else key[0], was_right, self._matches, row, password)
         finally:
             del self._under_way[key]
+            if counts and right is not False:
+                self._count(key[0], address, -1)
         self._known.put(key, (right, self._clock() + self._ttl))
-        if right:
-            self._of_name.spend((key[0], address), -1)
-            self._of_address.spend(address, -1)
         return right
 
 
@@ -265,41 +333,45 @@ class Logins:
             await self._app(scope, without_body(receive), send)
             return
         given = credentials(scope["headers"])
-        if given is None:
-            await turn_away(receive, send, 401, NOT_LOGGED_IN, CHALLENGE)
-            return
-        try:
-            user = await self._user(scope, *given)
-        except Throttled as wait:
-            after = (b"retry-after", str(wait.seconds).encode())
-            await turn_away(receive, send, 429, TOO_MANY, [*JSON, after])
-            return
-        except self._unavailable as error:
-            _logger.error("a login could not be checked: %s", type(error).__name__)
-            await turn_away(receive, send, 503, NO_DATABASE, [*JSON, (b"retry-after", b"1")])
-            return
-        if user is None:
-            await turn_away(receive, send, 401, NOT_LOGGED_IN, CHALLENGE)
+        user, refusal = await self._ask(scope, given) if given else (None, NOBODY)
+        if refusal:
+            await turn_away(receive, send, *refusal)
             return
         token = _caller.set((*given, user))
+        about = {"mlflow.user": given[0], "mlflow.checked": time.monotonic(), "mlflow.login": self._again(scope, given)}
         try:
-            await self._app({**scope, "mlflow.user": given[0], "mlflow.login": self._again(scope, given)}, receive, send)
+            await self._app({**scope, **about}, receive, send)
         finally:
             _caller.reset(token)
 
-    async def _user(self, scope, name, password):
-        return await self._checks.user(name, password, (scope.get("client") or ("the host",))[0])
+    async def _ask(self, scope, given):
+        """The user and nothing, or nothing and what to answer: a status, a body and headers."""
+        try:
+            user = await self._checks.user(*given, (scope.get("client") or ("the host",))[0])
+        except Throttled as wait:
+            return None, (429, wait.said, [*JSON, (b"retry-after", str(wait.seconds).encode())])
+        except self._unavailable as error:
+            _logger.error("a login could not be checked: %s", type(error).__name__)
+            return None, (503, NO_DATABASE, [*JSON, (b"retry-after", b"1")])
+        return (user, None) if user else (None, NOBODY)
 
     def _again(self, scope, given):
-        """Looks once more, for a request that took its time to arrive: whether it is still let in."""
+        """Looks once more, for a request that had to wait: what to answer where it is not let in any more."""
 
         async def again():
-            user = await self._user(scope, *given)
+            user, refusal = await self._ask(scope, given)
             if user is not None:
                 _caller.set((*given, user))
-            return user is not None
+            return refusal
 
         return again
+
+
+async def refusal_of(scope):
+    """What to answer to a request that waited so long that its user may be none any more, or nothing."""
+    if "mlflow.login" not in scope or time.monotonic() - scope["mlflow.checked"] <= OLD:
+        return None
+    return await scope["mlflow.login"]()
 
 
 def caller():
@@ -345,4 +417,5 @@ def take_over(auth):
     # MLflow's own cache stays empty; were it none, MLflow would hash the password itself.
     ttl = auth.auth_config.auth_cache_ttl_seconds
     auth._USER_AUTH_CACHE = {}
-    return Checks(Rows(read), matches, ttl), auth.is_unprotected_route, psycopg.Error
+    limits = os.environ.get("MLFLOW_SERVER_ADDRESSES") == "true"
+    return Checks(Rows(read), matches, ttl, limits), auth.is_unprotected_route, psycopg.Error

@@ -5,9 +5,9 @@
 MLflow is made for one person's machine, too. Its assistant runs commands on the host for whoever it takes for a person in
 front of it, other routes start jobs, call models of other firms or fill the database with demonstrations. None of these
 exists here. What is not in this list is answered with 404, whoever asks; so is what a later version of MLflow adds, until
-it is looked at. The journal names it at the start, and mlflow_server_extra_routes opens it.
+it is looked at, and mlflow_server_extra_routes opens it. The journal names those of Flask's at the start.
 
-Looked at in 3.16.1, 3.17.0 and 3.17.2, whose routes are the same: tests/security compares this list with MLflow's own.
+Looked at in 3.17.0 and 3.17.2, whose routes are the same: tests/security compares this list with MLflow's own.
 """
 
 import functools
@@ -20,7 +20,7 @@ from mlflow_bodies import turn_away
 # A path begins with /api for programs and with /ajax-api for the web page.
 API = ("api", "ajax-api")
 # What is never opened, whatever extra routes say: it is for a person at the host itself.
-NEVER = re.compile(r"/(ajax-)?api/3\.0/mlflow/assistant(/|$)")
+NEVER = re.compile(r"/(ajax-)?api/[0-9.]+/mlflow/assistant(/|$)")
 
 # Flask's rules and methods. gateway-proxy tells the web page that there is no gateway, unless the unit's environment names one
 # (MLFLOW_DEPLOYMENTS_TARGET).
@@ -225,6 +225,10 @@ NO_ASSISTANT = {
     "/ajax-api/3.0/mlflow/assistant/providers": b'{"providers": [], "resolved": null, "gateway_vendor_options": {}}',
 }
 
+# No pattern is tried on these, MLflow's least of all: it may take seconds to find out that a long path with a line break in
+# it fits none. Names of artifacts may be as long as S3's.
+STRANGE = re.compile(r"[\x00-\x1f\x7f]|^(?!/(ajax-)?api/2\.0/mlflow-artifacts/).{1024}|^.{2048}", re.DOTALL)
+
 # Longer paths are looked at each time, so that nobody fills the memory with them.
 LONG = 256
 NOT_HERE = b'{"error_code": "ENDPOINT_NOT_FOUND", "message": "There is no such route on this server."}'
@@ -318,7 +322,7 @@ class Doors:
             return
         path = scope["path"]
         looks = self._remembered if len(path) < LONG else self._is_open
-        if looks(path, scope["method"]):
+        if not STRANGE.search(path) and looks(path, scope["method"]):
             await self._app(scope, receive, send)
             return
         await turn_away(receive, send, 404, NOT_HERE, JSON)

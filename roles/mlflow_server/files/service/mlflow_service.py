@@ -196,12 +196,22 @@ class Admission:
         self._turns = None
 
     async def __call__(self, scope, receive, send):
-        if scope["type"] != "http" or scope["path"].startswith(self.FREE):
+        if scope["type"] != "http":
             await self._app(scope, receive, send)
-            return
-        # Made here, since it belongs to the loop that runs.
-        self._turns = self._turns or asyncio.Semaphore(self._limit)
-        async with self._turns:
+        elif scope["path"].startswith(self.FREE):
+            await self._carry_out(scope, receive, send)
+        else:
+            # Made here, since it belongs to the loop that runs.
+            self._turns = self._turns or asyncio.Semaphore(self._limit)
+            async with self._turns:
+                await self._carry_out(scope, receive, send)
+
+    async def _carry_out(self, scope, receive, send):
+        # Here and not before: whoever lost a right while the request waited must not get it carried out.
+        refusal = await mlflow_logins.refusal_of(scope)
+        if refusal:
+            await mlflow_bodies.turn_away(receive, send, *refusal)
+        else:
             await self._app(scope, receive, send)
 
 
@@ -255,7 +265,7 @@ def _take_shortcuts(app):
 
 
 def _guard(app, fastapi_app):
-    """Put before it, from the outside in: which routes there are, who is calling, what the request brings, whose turn it is."""
+    """Put before it, from the outside in: who is calling, which routes there are, what the request brings, whose turn it is."""
     from mlflow.server import app as flask_app
     from mlflow.server import otel_api
 
@@ -263,18 +273,19 @@ def _guard(app, fastapi_app):
     mlflow_bodies.bound_expansion(otel_api)
     app = mlflow_routes.NoAssistant(Admission(app, connections))
     app = mlflow_bodies.Bodies(app, mlflow_artifacts.is_upload)
-    if os.environ.get("MLFLOW_AUTH_CONFIG_PATH"):
-        from mlflow.server import auth
-
-        app = mlflow_logins.Logins(app, *mlflow_logins.take_over(auth))
+    routes = mlflow_routes.Routes()
+    mlflow_routes.close_flask(flask_app, routes)
+    mlflow_routes.tell(flask_app, routes)
+    app = mlflow_routes.Doors(app, fastapi_app, routes)
     # The cookie of the form on /signup goes by TLS only, where clients come by it.
     flask_app.config.update(
         SESSION_COOKIE_SECURE=os.environ.get("MLFLOW_SERVER_TLS") == "true", SESSION_COOKIE_SAMESITE="Lax"
     )
-    routes = mlflow_routes.Routes()
-    mlflow_routes.close_flask(flask_app, routes)
-    mlflow_routes.tell(flask_app, routes)
-    return mlflow_routes.Doors(app, fastapi_app, routes)
+    if os.environ.get("MLFLOW_AUTH_CONFIG_PATH"):
+        from mlflow.server import auth
+
+        app = mlflow_logins.Logins(app, *mlflow_logins.take_over(auth))
+    return app
 
 
 def create_app():

@@ -69,9 +69,12 @@ def keep_to_the_server():
 
 def _place_of(trace_info):
     """Where MLflow puts the data of a trace."""
+    from mlflow.exceptions import MlflowException
     from mlflow.server.handlers import _get_tracking_store
     from mlflow.utils.uri import append_to_uri_path
 
+    if "/" in trace_info.trace_id:
+        raise MlflowException.invalid_parameter_value("The id of this trace is no name of a folder.")
     experiment = _get_tracking_store().get_experiment(trace_info.experiment_id)
     return append_to_uri_path(experiment.artifact_location, "traces", trace_info.trace_id, "artifacts")
 
