@@ -38,8 +38,18 @@ def test_no_name_leads_out_of_a_folder(people, world, server, up):
             holds(b"notes.txt" not in listed.body and listed.status < 500, str(listed))
         for path in (f"{steps}/etc/passwd", "/etc/passwd", f"{steps}/{steps}/{world.neighbours}"):
             read = people.reader.send("GET", f"/get-artifact?run_uuid={world.run}&path={path}")
-            holds(b"root:" not in read.body and read.status in (400, 404), str(read))
+            holds(b"root:" not in read.body and world.secret not in read.body and read.status >= 400, str(read))
     assert works(people.reader.get(f"{world.folder}/notes.txt")).body == world.secret
+
+
+def test_what_is_not_there_is_not_there(people, world, server):
+    """404 by each way, and no word of where the server keeps its artifacts."""
+    shown = f"/get-artifact?run_uuid={world.run}&path="
+    with server.no_traceback():
+        for path in (f"{world.folder}/nothing", f"{shown}nothing", f"{shown}..%00/x", f"{shown}folder/nothing"):
+            answer = refused(people.reader.send("GET", path), 400, 404)
+            holds(b"s3://" not in answer.body, str(answer))
+    works(people.reader.get("/get-artifact", run_uuid=world.run, path="notes.txt"))
 
 
 PLACES = [
@@ -73,7 +83,7 @@ def test_a_very_long_name_is_refused_and_no_more(people, world, server, length):
                     # nginx says no before it has heard the end of it, and hangs up.
                     assert length > 8000
                     answer = Answer(414)
-                refused(answer, *([200] if length < 1000 else []), 400, 404, 414)
+                refused(answer, *([200] if length < 8000 else []), 400, 404, 414)
     works(people.editor.put(f"{world.folder}/{'a' * 200}", b"x"))
 
 
