@@ -36,7 +36,12 @@ def test_whoever_guesses_is_slowed_down_and_nobody_else(people, server, new_user
             Repeating(lambda: people.stranger.get("/ready"), pause=0.1) as ready,
             Repeating(guess, threads=8, pause=0.03) as guessing,
         ):
-            time.sleep(12)
+            time.sleep(8)
+            # Who comes to work meanwhile, from the same address, whom no process has ever seen.
+            newcomer = new_user("newcomer")
+            for _ in range(8):
+                works(newcomer.get(f"{API}/users/current"))
+            time.sleep(4)
     for answer in guessing.answers:
         refused(answer, 401, 429)
     assert len(guessing.answers) > 200
