@@ -139,7 +139,8 @@ TABLE = """
     editor    *                  /{api}/3.0/mlflow/scorers/*
     reader    GET                /{api}/3.0/mlflow/review-queues/list
     owner     GET                /{api}/3.0/mlflow/review-queues/*
-    owner     POST               /{api}/3.0/mlflow/review-queues/items/set-status
+    admin     POST               /{api}/3.0/mlflow/review-queues/items/set-status
+    owner     POST               /{api}/3.0/mlflow/review-queues/items/remove
     owner     POST               /{api}/3.0/mlflow/review-queues/update
     owner     POST               /{api}/3.0/mlflow/review-queues/delete
     editor    POST               /{api}/3.0/mlflow/review-queues/*
@@ -171,8 +172,9 @@ def who_may(method, route):
 # What ends or moves the thing that it is asked for: these honest calls come last, and in this order.
 ENDS = re.compile(r"/(delete[-a-z]*|rename|restore|remove[-a-z]*|permissions/revoke|update-admin)$")
 LAST = [
-    "registered-models/rename", "logged-models/<model_id>", "traces/delete-traces", "runs/delete", "runs/restore",
-    "experiments/delete", "experiments/restore", "users/update-admin", "users/delete",
+    "registered-models/rename", "registered-models/delete", "logged-models/<model_id>", "traces/delete-traces",
+    "runs/delete", "runs/restore", "users/permissions/revoke", "experiments/delete", "experiments/restore",
+    "users/update-admin", "users/delete",
 ]  # fmt: skip
 
 
@@ -192,6 +194,8 @@ class Things:
     def __init__(self, people, grant):
         owner, again = people.owner, secrets.token_hex(5)
         self.again, self.experiment_name, self.model = again, f"routes-{again}", f"routes-model-{again}"
+        # What is asked for until its end has another name then.
+        self.is_ended = False
         self.experiment = owner.must("POST", f"{API}/experiments/create", name=self.experiment_name)["experiment_id"]
         owner.must("POST", f"{API}/registered-models/create", name=self.model)
         self.mcp = f"com.example/{again}"
@@ -253,12 +257,13 @@ class Things:
         kind = re.sub(r"^/(ajax-)?api/\d\.\d/mlflow/", "", path)
         model = {"name": self.model, "key": "color", "value": "blue"}
         user = {"username": people.owner.username}
-        of_thing = {**user, "resource_type": "experiment", "resource_id": self.experiment, "permission": "READ"}
+        of_thing = {"resource_type": "experiment", "resource_id": self.experiment, "permission": "READ"}
         trace = {"trace_id": self.trace, "trace_location": {"type": "MLFLOW_EXPERIMENT", "mlflow_experiment": inside}}
         special = {
             "/": {}, "/graphql": {"query": "query { __typename }"},
             "/model-versions/get-artifact": {"name": self.model, "version": self.version, "path": "notes.txt"},
             "artifacts/presigned-upload-url": {"run_id": self.run, "path": "notes.txt"},
+            "datasets/<dataset_id>/remove-experiments": {"experiment_ids": ["0"]},
             "datasets/<dataset_id>/records": {"records": "[]"}, "datasets/<dataset_id>/tags": {"tags": "{}"},
             "datasets/create": {"name": f"data-{again}", "experiment_ids": [self.experiment]},
             "experiments/create": {"name": f"experiment-{again}"},
@@ -276,7 +281,8 @@ class Things:
             "model-versions/create": {"name": self.model, "run_id": self.run, "source": self.artifact_uri},
             "model-versions/transition-stage": {"name": self.model, "version": self.version, "stage": "Staging"},
             "registered-models/create": {"name": f"model-{again}"},
-            "registered-models/rename": {"name": self.model, "new_name": f"model-{again}"},
+            "registered-models/rename": {"name": self.model, "new_name": f"{self.model}-2"},
+            "registered-models/delete": {"name": self.model + ("-2" if self.is_ended else "")},
             "registered-models/alias": {"name": self.model, "alias": "best", "version": self.version},
             "review-queues/create": {**inside, "name": again, "queue_type": "CUSTOM", "users": []},
             "review-queues/get-or-create-user": {**inside, "user": people.owner.username},
@@ -300,18 +306,21 @@ class Things:
             "users/update-password": {**user, "password": people.owner.password},
             "users/update-admin": {"username": self.leaver, "is_admin": False}, "users/delete": {"username": self.leaver},
         }  # fmt: skip
-        if path.endswith("/api/3.0/mlflow/traces"):
+        if path.endswith("api/3.0/mlflow/traces"):
             return {"trace": {"trace_info": {**trace, "trace_id": f"tr-{secrets.token_hex(16)}", "state": "OK",
                                              "request_time": "2026-01-01T00:00:00Z"}}}  # fmt: skip
         if kind in special:
             return special[kind]
+        if kind.startswith("users/permissions/") and kind != "users/permissions/get":
+            # What is granted and taken again is the reader's, and what one looks at is one's own.
+            return {**(user if kind.endswith("list") else {"username": people.reader.username}), **of_thing}
         if kind.startswith("users/"):
-            return of_thing
+            return {**user, **of_thing}
         if kind.startswith(("registered-models/", "model-versions/")):
             return {**model, "version": self.version}
         if kind.startswith("roles/"):
             role = {"role_id": self.role, "name": again, "workspace": "default", "resource_pattern": self.experiment}
-            return {**role, **of_thing}
+            return {**role, **user, **of_thing}
         if kind.startswith("label-schemas/"):
             return {**inside, "schema_id": self.label_schema, "name": "label"}
         if kind.startswith("review-queues/"):
@@ -332,6 +341,8 @@ class Things:
 def request(method, route, things, people):
     """The path and the parameters by which a route is asked about these things, and the headers."""
     path = re.sub(r"<(?:path:)?(\w+)(?::path)?>", lambda part: things.in_path()[part[1]], route)
+    if path.endswith("/upload-artifact"):
+        path += f"?run_uuid={things.run}&path=uploaded.txt"
     otel = {"Content-Type": "application/x-protobuf", "X-Mlflow-Experiment-Id": things.experiment}
     return method, path, things.parameters(route, people), otel if path == "/v1/traces" else {}
 
@@ -398,6 +409,7 @@ def test_whoever_may_gets_through(routes, people, grant, things):
     found = together([lambda route=route: look(*route, things) for route in routes if not ends(*route)], threads=6)
     for ajax in (False, True):
         mine = Things(people, grant)
+        mine.is_ended = True
         last = sorted((route for route in routes if ends(*route) and ("/ajax-api" in route[1]) == ajax), key=how_late)
         found += [look(*route, mine) for route in last]
     wrong = [str(problem) for problem in found if problem]
