@@ -320,6 +320,9 @@ class Download:
                 answer.cancel()
 
 
+MISSING = ("NoSuchKey", "404", "NotFound")
+
+
 def _problem(error):
     """What MLflow answers where S3 refused or was not there."""
     from botocore.exceptions import ClientError
@@ -327,7 +330,7 @@ def _problem(error):
     from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST, TEMPORARILY_UNAVAILABLE
 
     code = error.response["Error"]["Code"] if isinstance(error, ClientError) else type(error).__name__
-    if code in ("NoSuchKey", "404", "NotFound"):
+    if code in MISSING:
         return MlflowException("There is no such artifact.", RESOURCE_DOES_NOT_EXIST)
     return MlflowException(f"The artifact store does not take part: {code}.", TEMPORARILY_UNAVAILABLE)
 
@@ -341,6 +344,7 @@ def pass_through(app):
     from fastapi.responses import JSONResponse, StreamingResponse
     from fastapi.routing import APIRoute
     from mlflow.exceptions import MlflowException
+    from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST
     from mlflow.server import artifact_router
     from mlflow.store.artifact import artifact_repository_registry as registry
     from mlflow.store.artifact.artifact_repo import StreamUploadMixin
@@ -350,6 +354,25 @@ def pass_through(app):
         def target(self, path):
             bucket, root = self.parse_s3_compliant_uri(self.artifact_uri)
             return {"Bucket": bucket, "Key": posixpath.join(root, path), **self._bucket_owner_params}
+
+        def download_artifacts(self, artifact_path, dst_path=None, **options):
+            # What the web page shows. MLflow makes a failure of its own of one that is not there, which clients try again for
+            # minutes.
+            try:
+                return super().download_artifacts(artifact_path, dst_path, **options)
+            except Exception as error:
+                if self._is_missing(artifact_path):
+                    raise MlflowException("There is no such artifact.", RESOURCE_DOES_NOT_EXIST) from error
+                raise
+
+        def _is_missing(self, path):
+            try:
+                self._get_s3_client().head_object(**self.target(path))
+            except ClientError as error:
+                return error.response["Error"]["Code"] in MISSING
+            except BotoCoreError:
+                pass
+            return False
 
         def create_multipart_upload(self, local_file, num_parts=1, artifact_path=None):
             # MLflow signs as many addresses as it is asked for, which is minutes of a processor for a number that no store takes.
