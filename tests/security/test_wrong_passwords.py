@@ -52,7 +52,7 @@ def test_whoever_guesses_is_slowed_down_and_nobody_else(people, server, new_user
         for answer in others:
             works(answer)
         assert len(others) >= 10, "they were hardly answered at all"
-        assert percentile([answer.seconds for answer in others], 0.95) < 1.0, sorted(answer.seconds for answer in others)[-5:]
+        assert percentile([answer.seconds for answer in others], 0.95) < 2.0, sorted(answer.seconds for answer in others)[-5:]
     # The right password counts again when the time that was told has passed.
     deadline = time.monotonic() + 90
     while (answer := late.get(f"{API}/users/current")).status == 429 and time.monotonic() < deadline:

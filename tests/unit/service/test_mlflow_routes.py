@@ -78,7 +78,9 @@ def test_what_was_looked_at_and_what_is_flasks_goes_on(path, method):
 
 
 @pytest.mark.parametrize(
-    "path, method", [(ASSISTANT, "PUT"), (ASSISTANT, "POST"), ("/ajax-api/3.0/mlflow/assistant/message", "GET")]
+    "path, method",
+    [(ASSISTANT, "PUT"), (ASSISTANT, "DELETE"), (ASSISTANT, "HEAD"), ("/ajax-api/3.0/mlflow/assistant/message", "GET"),
+     ("/ajax-api/3.0/mlflow/assistant", "GET"), ("/api/9.9/mlflow/assistant/new", "GET")],
 )
 @pytest.mark.parametrize("extra", [(), ("/ajax-api/3.0/mlflow/",), (ASSISTANT,)])
 def test_the_assistant_is_not_there_whatever_somebody_opens(path, method, extra):
