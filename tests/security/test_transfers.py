@@ -48,6 +48,7 @@ def from_the_host(server, client, path):
     return server.run(f"{curl} https://127.0.0.1{path} <<'LOGIN'\n{login}\nLOGIN\n").split()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["downloads", "uploads"])
 def test_slow_transfers_take_a_bounded_part_of_the_memory(people, server, world, large, kind):
     user, most = people.editor, {"downloads": DOWNLOADS, "uploads": UPLOADS}[kind]
