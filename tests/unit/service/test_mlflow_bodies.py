@@ -81,6 +81,19 @@ def test_a_stream_passes_on_as_it_comes():
     assert asyncio.run(asked.run()) == 200 and [len(part) for part in asked.got] == [LIMIT, LIMIT]
 
 
+def test_a_stream_that_is_refused_is_read_to_its_end_before_the_connection_is_closed():
+    asked = Asked([b"x", b"y", b"z"], CHUNKED, path="/stream")
+
+    async def refuse(scope, receive, send):
+        await send({"type": "http.response.start", "status": 403, "headers": []})
+        await send({"type": "http.response.body", "body": b"no"})
+
+    asked.app = refuse
+    assert asyncio.run(asked.run()) == 403
+    assert [(it["body"], it.get("more_body", False)) for it in asked.sent[1:]] == [(b"no", True), (b"", False)]
+    assert asked.parts == []
+
+
 def test_one_that_trickles_is_ended(monkeypatch):
     monkeypatch.setattr(mlflow_bodies, "PATIENCE", 0.1)
     monkeypatch.setattr(mlflow_bodies, "LINGER", 0.1)

@@ -49,13 +49,38 @@ async def turn_away(receive, send, status, body, headers=()):
     thrown away until nginx has read the answer and hangs up.
     """
     await answer(send, status, body, headers)
+    await _throw_away(receive)
+    await send({"type": "http.response.body", "body": b""})
+
+
+async def _throw_away(receive):
     try:
         async with asyncio.timeout(LINGER):
             while (message := await receive())["type"] == "http.request" and message.get("more_body", False):
                 pass
     except TimeoutError:
         pass
-    await send({"type": "http.response.body", "body": b""})
+
+
+def lingering(receive, send):
+    """The same for an application that answers before it has read a stream: nginx would make a 502 of its refusal."""
+    is_read = False
+
+    async def receiving():
+        nonlocal is_read
+        message = await receive()
+        is_read = is_read or message["type"] != "http.request" or not message.get("more_body", False)
+        return message
+
+    async def sending(message):
+        if message["type"] != "http.response.body" or message.get("more_body", False) or is_read:
+            await send(message)
+            return
+        await send({**message, "more_body": True})
+        await _throw_away(receive)
+        await send({"type": "http.response.body", "body": b""})
+
+    return receiving, sending
 
 
 def without_body(receive):
@@ -170,8 +195,11 @@ class Bodies:
         self._budget = budget or Budget(4 * self._maximum)
 
     async def __call__(self, scope, receive, send):
-        if scope["type"] != "http" or self._is_stream(scope):
+        if scope["type"] != "http":
             await self._app(scope, receive, send)
+            return
+        if self._is_stream(scope):
+            await self._app(scope, *lingering(receive, send))
             return
         declared = next((value for name, value in scope["headers"] if name == b"content-length"), None)
         chunked = any(name == b"transfer-encoding" for name, _ in scope["headers"])
