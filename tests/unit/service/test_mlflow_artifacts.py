@@ -46,8 +46,9 @@ async def upload(s3, chunks, budget=None, **target):
         await mlflow_artifacts.upload(s3, chunks, share, **target)
 
 
-async def parts_of(got, budget=None):
+async def parts_of(s3, budget=None):
     with Share("somebody", budget or Budget(20 * PART)) as share:
+        got = await Download.begin(s3, share, **TARGET)
         async for part in got.stream(share):
             yield part
 
@@ -58,8 +59,9 @@ async def stream(data, size=100_000):
 
 
 async def download(s3):
-    got = await Download.begin(s3, **TARGET)
-    return got.length, b"".join([part async for part in parts_of(got)])
+    with Share("somebody", Budget(20 * PART)) as share:
+        got = await Download.begin(s3, share, **TARGET)
+        return got.length, b"".join([part async for part in got.stream(share)])
 
 
 @pytest.mark.parametrize("size", [0, 1, PART - 1, PART, PART + 1, 3 * PART, 5 * PART + 12345])
@@ -200,9 +202,8 @@ def test_parts_come_down_ahead_and_in_order(s3):
     counted = Counted(s3)
 
     async def slow_reader():
-        got = await Download.begin(counted, **TARGET)
         parts = []
-        async for part in parts_of(got):
+        async for part in parts_of(counted):
             parts.append(part)
             await asyncio.sleep(0.05)
         return b"".join(parts)
@@ -215,8 +216,7 @@ def test_an_object_that_is_replaced_meanwhile_is_not_mixed(s3):
     s3.put_object(Body=b"a" * (5 * PART), **TARGET)
 
     async def read():
-        got = await Download.begin(s3, **TARGET)
-        parts = parts_of(got)
+        parts = parts_of(s3)
         await anext(parts)
         s3.put_object(Body=b"b" * (5 * PART), **TARGET)
         with pytest.raises(ClientError):
@@ -254,7 +254,7 @@ def test_slow_downloads_hold_no_more_than_the_budget(s3):
 
     async def read(number):
         with Share(number, budget) as share:
-            got = await Download.begin(s3, **TARGET)
+            got = await Download.begin(s3, share, **TARGET)
             parts, sizes = got.stream(share), []
             async for part in parts:
                 sizes.append(len(part))
@@ -284,12 +284,34 @@ def test_what_comes_down_in_pieces_is_the_same(s3):
 
     async def read():
         assert full.try_acquire(PART, "another")
-        got = await Download.begin(s3, **TARGET)
-        parts = [part async for part in parts_of(got, full)]
+        parts = [part async for part in parts_of(s3, full)]
         assert max(map(len, parts)) <= PIECE
         return b"".join(parts)
 
     assert asyncio.run(read()) == data
+
+
+def test_s3_is_asked_for_no_more_than_there_is_memory_for(s3):
+    """An answer that is left half read for a slow client would keep one of S3's connections from everybody else."""
+    s3.put_object(Body=os.urandom(2 * PART), **TARGET)
+    asked = []
+
+    class Asked:
+        meta = s3.meta
+
+        def get_object(self, **about):
+            begin, end = map(int, about["Range"].removeprefix("bytes=").split("-"))
+            asked.append(end + 1 - begin)
+            return s3.get_object(**about)
+
+    async def read(budget):
+        return [len(part) async for part in parts_of(Asked(), budget)]
+
+    full = Budget(PART)
+    assert full.try_acquire(PART, "another")
+    assert asyncio.run(read(full)) == asked == [PIECE] * (2 * PART // PIECE)
+    asked.clear()
+    assert asyncio.run(read(Budget(20 * PART))) == asked == [PART] * 2
 
 
 def test_a_download_goes_on_where_an_answer_of_s3_breaks_off(s3):

@@ -80,6 +80,9 @@ class Share:
         return self
 
     def __exit__(self, *dummy):
+        self.end()
+
+    def end(self):
         self.give_back(self._held)
 
     def try_take(self, size):
@@ -223,10 +226,10 @@ def _broken():
 class Download:
     """An object of S3: `length`, and its content by `stream()`."""
 
-    def __init__(self, s3, source, first):
+    def __init__(self, s3, source, first, held):
         self._s3 = s3
         self._source = source
-        self._body = first["Body"]
+        self._body, self._held = first["Body"], held
         # bytes 0-8388607/1073741824, but not where the store gave all at once.
         part, _, whole = first.get("ContentRange", "").partition("/")
         self.length = int(whole) if whole else first["ContentLength"]
@@ -235,23 +238,26 @@ class Download:
         self._broken = _broken()
 
     @classmethod
-    async def begin(cls, s3, **source):
+    async def begin(cls, s3, share, **source):
         """
-        Ask for the first part, so that it is known what there is.
+        Ask for the first part, so that it is known what there is; for no more than there is memory for, since an answer that
+        waits for a slow client would hold a connection of S3's.
 
+        :arg share: A Share, which whoever calls gives back at the end.
         :arg source: Bucket, Key, and what else S3 is to know of the request.
         :raises botocore.exceptions.ClientError: where S3 refuses.
         """
         from botocore.exceptions import ClientError
 
+        held = PART if share.try_take(PART) else 0
         try:
-            first = await _in_thread(s3.get_object, Range=f"bytes=0-{PART - 1}", **source)
+            first = await _in_thread(s3.get_object, Range=f"bytes=0-{(held or PIECE) - 1}", **source)
         except ClientError as error:
             # There is no first byte of an empty object.
             if error.response["Error"]["Code"] not in ("InvalidRange", "416"):
                 raise
             first = await _in_thread(s3.get_object, **source)
-        return cls(s3, source, first)
+        return cls(s3, source, first, held)
 
     def _read(self, begin, end):
         """Those bytes. botocore tries again until an answer begins, so here it is done where one breaks off."""
@@ -269,10 +275,9 @@ class Download:
                 raise problem
 
     async def _first(self, share):
-        """What came with the first answer, as it comes: in one part, or where there is no memory for that, in pieces."""
-        at = 0
+        """What came with the first answer: in one read, but where a store knows no ranges and sent all of the object."""
+        at, held = 0, self._held
         while at < self._come:
-            held = PART if share.try_take(PART) else 0
             end = min(at + (held or PIECE), self._come)
             try:
                 data = await _in_thread(self._body.read, amt=end - at)
@@ -283,12 +288,13 @@ class Download:
             at = end
             yield data
             share.give_back(held)
+            held = 0
 
     async def stream(self, share):
         """
         The content, in parts.
 
-        :arg share: A Share. Parts are fetched ahead of the client, who may be slow, only as far as it goes.
+        :arg share: The Share of `begin`. Parts are fetched ahead of the client, who may be slow, only as far as it goes.
         """
         async for data in self._first(share):
             yield data
@@ -404,16 +410,16 @@ def pass_through(app):
     class Stream(StreamingResponse):
         """Ends its iterator with itself: that of a client who has gone would hold its memory until the collector comes by."""
 
+        def __init__(self, download, share, headers):
+            super().__init__(download.stream(share), headers=headers)
+            self._share = share
+
         async def __call__(self, scope, receive, send):
             try:
                 await super().__call__(scope, receive, send)
             finally:
                 await self.body_iterator.aclose()
-
-    async def stream(download, owner):
-        with Share(owner) as share:
-            async for part in download.stream(share):
-                yield part
+                self._share.end()
 
     async def download_artifact(artifact_path: str):
         if not artifact_router._is_serving_proxied_artifacts():
@@ -421,15 +427,20 @@ def pass_through(app):
         try:
             path = artifact_router._get_workspace_scoped_path(artifact_router.validate_path_is_safe(artifact_path))
             store = artifact_router._get_artifact_repo()
+            share = Share(_owner())
             try:
-                download = await Download.begin(await store.client(), **store.target(path))
-            except (BotoCoreError, ClientError) as error:
-                raise _problem(error) from error
+                download = await Download.begin(await store.client(), share, **store.target(path))
+            except BaseException as error:
+                share.end()
+                if isinstance(error, (BotoCoreError, ClientError)):
+                    raise _problem(error) from error
+                raise
         except MlflowException as error:
             return JSONResponse(json.loads(error.serialize_as_json()), error.get_http_status_code())
         name = posixpath.basename(path)
         return Stream(
-            stream(download, _owner()),
+            download,
+            share,
             headers={
                 "Content-Type": artifact_router._guess_mime_type(name),
                 "Content-Disposition": artifact_router._content_disposition(name),
