@@ -40,6 +40,12 @@ options:
     description:
       - The server's own socket, past nginx. It tells why the server is not ready, which it does not tell strangers.
     type: path
+  artifacts:
+    description:
+      - Whether a server is ready only where its artifact store answers, too. Runs and metrics need none.
+    type: bool
+    default: true
+    version_added: "0.3.0"
   timeout:
     description: For how many seconds the server may be waited for.
     type: int
@@ -99,12 +105,13 @@ class NotReady(Exception):
 
 
 class Server:
-    def __init__(self, url, opener=open_url, host=None, username=None, password=None, socket=None, **tls):
+    def __init__(self, url, opener=open_url, host=None, username=None, password=None, socket=None, artifacts=True, **tls):
         self.url = url.rstrip("/")
         self.opener = opener
         self.host = host
         self.login = {"url_username": username, "url_password": password, "force_basic_auth": True} if username else {}
         self.socket = socket
+        self.ready = f"{READY}?artifacts" if artifacts else READY
         self.tls = tls
 
     def ask(self, path, url=None, **options):
@@ -121,14 +128,14 @@ class Server:
 
     def check(self):
         """Return what the server says of its parts, and whether it lets the user in. Raises NotReady."""
-        status, body = self.ask(READY, **self.tls)
+        status, body = self.ask(self.ready, **self.tls)
         if status not in (200, 503):
             raise NotReady(f"{self.url}{READY} answered with status {status}")
         checks = _checks(body)
         if status != 200:
             if self.socket:
                 details = {"headers": {"X-Ready-Details": "yes"}, "unix_socket": self.socket}
-                checks = _checks(self.ask(READY, url="http://localhost", **details)[1]) or checks
+                checks = _checks(self.ask(self.ready, url="http://localhost", **details)[1]) or checks
             wrong = [f"{name}: {found}" for name, found in sorted(checks.items()) if found != "ok"]
             raise NotReady("; ".join(wrong) or f"{self.url}{READY} answered with status {status}", checks)
         status, dummy = self.ask(QUESTION, **self.login, **self.tls)
@@ -166,6 +173,7 @@ def main():
             "validate_certs": {"type": "bool", "default": True},
             "ca_path": {"type": "path"},
             "socket": {"type": "path"},
+            "artifacts": {"type": "bool", "default": True},
             "timeout": {"type": "int", "default": 60},
         },
         required_together=[("username", "password")],

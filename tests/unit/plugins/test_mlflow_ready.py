@@ -31,7 +31,7 @@ class Web:
 
     def __call__(self, url, **options):
         self.asked.append((url, options))
-        name = "socket" if options.get("unix_socket") else "ready" if url.endswith("/ready") else "question"
+        name = "socket" if options.get("unix_socket") else "ready" if url.split("?")[0].endswith("/ready") else "question"
         answer = self.answers[name]
         status, body = answer.pop(0) if isinstance(answer, list) else answer
         if isinstance(status, Exception):
@@ -48,7 +48,7 @@ def test_ready_and_logged_in(module):
     server = module.Server(URL + "/", web, host="mlflow.example.com", username="admin", password="hidden", validate_certs=False)
     assert server.check() == (GOOD["checks"], "accepted")
     (ready, first), (question, second) = web.asked
-    assert ready == f"{URL}/ready" and "url_password" not in first
+    assert ready == f"{URL}/ready?artifacts" and "url_password" not in first
     assert question.endswith("experiment_id=0") and second["url_password"] == "hidden"
     assert all(options["headers"]["Host"] == "mlflow.example.com" for _url, options in web.asked)
 
@@ -59,6 +59,12 @@ def test_ready_and_logged_in(module):
 def test_logins(module, username, status, login):
     web = Web(ready=(200, GOOD), question=(status, {}))
     assert module.Server(URL, web, username=username, password=username).check()[1] == login
+
+
+def test_who_needs_no_artifacts_does_not_ask_for_them(module):
+    web = Web(ready=(200, BAD), question=(200, {}))
+    assert module.Server(URL, web, artifacts=False).check() == (BAD["checks"], "none")
+    assert web.asked[0][0] == f"{URL}/ready"
 
 
 def test_what_is_wrong_is_told(module):

@@ -22,14 +22,14 @@ async def below(scope, receive, send):
     await send({"type": "http.response.body", "body": b"MLflow"})
 
 
-async def ask(application, path="/ready", method="GET", details=False):
+async def ask(application, path="/ready", method="GET", details=False, query=b""):
     messages = []
 
     async def send(message):
         messages.append(message)
 
     headers = [(b"x-ready-details", b"yes")] if details else []
-    await application({"type": "http", "path": path, "method": method, "headers": headers}, None, send)
+    await application({"type": "http", "path": path, "method": method, "headers": headers, "query_string": query}, None, send)
     return messages[0]["status"], messages[1]["body"]
 
 
@@ -48,6 +48,14 @@ def test_ready():
     status, body = asyncio.run(ask(application))
     assert status == 200 and json.loads(body) == {"ready": True, "checks": {"database": "ok", "artifacts": "ok"}}
     assert asyncio.run(ask(application, method="HEAD")) == (200, b"")
+
+
+@pytest.mark.parametrize("query, status", [(b"", 200), (b"artifacts", 503), (b"x=1&artifacts", 503), (b"artifact", 200)])
+def test_an_artifact_store_that_is_ill_sends_nobody_away_who_does_not_ask_for_it(query, status):
+    application = mlflow_ready.Readiness(below, {"database": lambda: None, "artifacts": fail})
+    found, body = asyncio.run(ask(application, query=query))
+    assert found == status
+    assert json.loads(body) == {"ready": status == 200, "checks": {"database": "ok", "artifacts": "failed"}}
 
 
 @pytest.mark.parametrize("details", [False, True])

@@ -44,6 +44,8 @@ SHARE, LEAST, MOST = 1 / 8, 6 * PART, 20 * PART
 PIECE = 256 << 10
 # How often a part is asked for that breaks off on its way from S3.
 TRIES = 3
+# Of the store, in seconds and times. boto3's own are five minutes for one that does not answer.
+CONNECT, READ, ATTEMPTS = 5, 30, 3
 UPLOADS = re.compile(r"/(ajax-)?api/2\.0/mlflow-artifacts/artifacts/.+")
 OF_EACH_REQUEST = ("Bucket", "Key", "ExpectedBucketOwner", "RequestPayer", "SSECustomerAlgorithm", "SSECustomerKey")
 CHECKSUMS = ("ChecksumCRC32", "ChecksumCRC32C", "ChecksumCRC64NVME", "ChecksumSHA1", "ChecksumSHA256")
@@ -54,6 +56,18 @@ _threads = ThreadPoolExecutor(THREADS, thread_name_prefix="artifacts")
 def is_upload(scope):
     """Whether the body of a request is an artifact, which is passed on as it comes."""
     return scope["method"] == "PUT" and UPLOADS.fullmatch(scope["path"]) is not None
+
+
+def give_up_in_time():
+    """Let every client of boto3's in this process, MLflow's too, give up a store that does not answer."""
+    import boto3
+    import botocore.session
+    from botocore.config import Config
+
+    session = botocore.session.get_session()
+    retries = {"mode": "standard", "total_max_attempts": ATTEMPTS}
+    session.set_default_client_config(Config(connect_timeout=CONNECT, read_timeout=READ, retries=retries))
+    boto3.setup_default_session(botocore_session=session)
 
 
 @functools.cache

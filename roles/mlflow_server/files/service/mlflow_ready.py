@@ -2,10 +2,13 @@
 # GNU General Public License v3.0 or later (see LICENSE)
 """Whether this server can do its work now: its database lets it in, and its artifact store answers.
 
-MLflow's own /health is a constant. GET /ready answers 200 where both are well and 503 where one is not, with
-{"ready": ..., "checks": {"database": ..., "artifacts": ...}}. It needs no login and tells strangers no more than ok or
-failed; why something failed is told to who asks on the socket itself (X-Ready-Details, which nginx takes away), and to
-the journal when it changes. An answer is kept for some seconds, so that asking often costs nothing.
+MLflow's own /health is a constant. GET /ready answers 200 where the database lets it in and 503 where not, with
+{"ready": ..., "checks": {"database": ..., "artifacts": ...}}. An artifact store that does not answer is told there and is
+no reason to send clients elsewhere: to every other host it does not answer either, and runs and metrics need none. Who
+wants to know of both asks /ready?artifacts, which is 503 as well where the store is not there. Neither needs a login, and
+strangers are told no more than ok or failed; why something failed is told to who asks on the socket itself
+(X-Ready-Details, which nginx takes away), and to the journal when it changes. An answer is kept for some seconds, so that
+asking often costs nothing.
 """
 
 import asyncio
@@ -52,6 +55,8 @@ def check_artifacts():
 
 
 CHECKS = {"database": check_database, "artifacts": check_artifacts}
+# What every request needs. The others count where they are asked for.
+NEEDED = ("database",)
 
 
 class Readiness:
@@ -69,7 +74,8 @@ class Readiness:
             await self._app(scope, receive, send)
             return
         found = await self._look()
-        ready = not any(found.values())
+        asked = scope.get("query_string", b"").decode("latin-1").split("&")
+        ready = not any(why for name, why in found.items() if name in NEEDED or name in asked)
         details = any(name == b"x-ready-details" and value for name, value in scope["headers"])
         body = json.dumps(
             {

@@ -25,6 +25,7 @@ import asyncio
 import gc
 import logging
 import os
+import re
 import signal
 import socket
 import sys
@@ -159,13 +160,18 @@ def _answer_what_went_wrong():
 
 
 def _open_stores():
-    """Open the stores now: a worker that can't reach its database must not be called ready."""
+    """Open the stores now, and return them: a worker that can't reach its database must not be called ready."""
     from mlflow.server.handlers import _get_model_registry_store, _get_tracking_store
 
     store = _get_tracking_store()
     mlflow_shortcuts.ask_a_store_less(store)
     store.get_experiment("0")
-    _get_model_registry_store()
+    stores = [store, _get_model_registry_store()]
+    if os.environ.get("MLFLOW_AUTH_CONFIG_PATH"):
+        from mlflow.server import auth
+
+        stores.append(auth.store)
+    return stores
 
 
 def _tell_systemd(message):
@@ -180,31 +186,72 @@ def _tell_systemd(message):
         connection.sendall(message.encode())
 
 
+# What asks the artifact store while Flask waits for it: lists, files of the web page, and all of the proxy's but its streams.
+STORE = re.compile(
+    r"/(ajax-)?api/[0-9.]+/("
+    r"mlflow-artifacts/.*|mlflow/(artifacts/(list|presigned-[a-z-]+)|get-trace-artifact|upload-artifact|logged-models/[^/]+/artifacts/.*)"
+    r")|/get-artifact|/model-versions/get-artifact"
+)
+# Those pass through in parts, with a budget and threads of their own (mlflow_artifacts.py).
+STREAMS = re.compile(r"/(ajax-)?api/2\.0/mlflow-artifacts/artifacts/.+")
+STREAMED = ("GET", "PUT")
+# How many may ask the store at once, and for how many seconds others wait for that. One user has half of it at most.
+STORE_TURNS, STORE_WAIT = 8, 30.0
+# It may list artifacts too, whatever else it asks.
+GRAPHQL, GRAPHQL_TURNS = "/graphql", 4
+
+
 class Admission:
     """Lets no more requests at a time into a worker than its pools can serve; the others wait for their turn.
 
     Many of MLflow's requests take a second connection while they hold a first one. As many requests as a pool has
     connections can then hold all of them and wait for one another, until they fail after 30 seconds. With one less in, one of
-    them always goes on. Artifacts are let in, since they take long and need the database for a moment only.
+    them always goes on.
+
+    What needs the artifact store has turns of its own: it needs the database for a moment only, and a store that does not
+    answer must not stop those who log metrics.
     """
 
-    FREE = ("/api/2.0/mlflow-artifacts/", "/ajax-api/2.0/mlflow-artifacts/", "/get-artifact", "/static-files/", "/health")
+    FREE = ("/static-files/", "/health")
 
     def __init__(self, app, connections):
         self._app = app
         self._limit = max(connections - 1, 1)
-        self._turns = None
+        self._turns = self._graphql = self._store = None
 
     async def __call__(self, scope, receive, send):
         if scope["type"] != "http":
             await self._app(scope, receive, send)
-        elif scope["path"].startswith(self.FREE):
+            return
+        # Made here, since they belong to the loop that runs.
+        if self._turns is None:
+            self._turns, self._graphql = asyncio.Semaphore(self._limit), asyncio.Semaphore(min(GRAPHQL_TURNS, self._limit))
+            self._store = mlflow_bodies.Budget(STORE_TURNS)
+        path = scope["path"]
+        if path.startswith(self.FREE) or (scope["method"] in STREAMED and STREAMS.fullmatch(path)):
             await self._carry_out(scope, receive, send)
+        elif STORE.fullmatch(path):
+            await self._with_the_store(scope, receive, send)
+        elif path == GRAPHQL:
+            async with self._graphql, self._turns:
+                await self._carry_out(scope, receive, send)
         else:
-            # Made here, since it belongs to the loop that runs.
-            self._turns = self._turns or asyncio.Semaphore(self._limit)
             async with self._turns:
                 await self._carry_out(scope, receive, send)
+
+    async def _with_the_store(self, scope, receive, send):
+        owner = mlflow_bodies.owner_of(scope)
+        try:
+            async with asyncio.timeout(STORE_WAIT):
+                await self._store.acquire(1, owner)
+        except TimeoutError:
+            said = b"The artifact store is slow, and others are waiting for it already; try again."
+            await mlflow_bodies.turn_away(receive, send, 503, said, [(b"retry-after", b"10")])
+            return
+        try:
+            await self._carry_out(scope, receive, send)
+        finally:
+            self._store.release(1, owner)
 
     async def _carry_out(self, scope, receive, send):
         # Here and not before: whoever lost a right while the request waited must not get it carried out.
@@ -224,9 +271,10 @@ class Draining:
     `Connection: close`, and leaves it to the clients to close those that are idle.
     """
 
-    def __init__(self):
+    def __init__(self, stores=()):
         from uvicorn.server import Server
 
+        self._stores = stores
         self._seconds = float(os.environ.get("MLFLOW_SERVER_DRAIN_SECONDS", "300"))
         original = Server.shutdown
 
@@ -239,6 +287,9 @@ class Draining:
     async def _drain(self, server):
         for listener in server.servers:
             listener.close()
+        # The processes that come need these connections; who still works opens one when he has to.
+        for store in self._stores:
+            store.engine.dispose()
         state = server.server_state
         # Nobody sets them anew any more; uvicorn does while it serves.
         state.default_headers = [*state.default_headers, (b"connection", b"close")]
@@ -297,6 +348,7 @@ def create_app():
     noted = signal.signal(signal.SIGTERM, signal.SIG_DFL)
     _set_internal_variables()
     _fit_pools()
+    mlflow_artifacts.give_up_in_time()
     fastapi_app = _application()
     mlflow_artifacts.pass_through(fastapi_app)
     mlflow_sources.keep_to_the_server()
@@ -308,8 +360,7 @@ def create_app():
 
     if VERSION not in TESTED_VERSIONS:
         _logger.warning("MLflow %s: this service was tested with %s", VERSION, ", ".join(TESTED_VERSIONS))
-    _open_stores()
-    Draining()
+    Draining(_open_stores())
     signal.signal(signal.SIGTERM, noted)
     _tell_systemd(f"READY=1\nSTATUS=MLflow {VERSION} serves")
     app = Readiness(app)
