@@ -191,6 +191,11 @@ class Deployment:
 
     # --- the hosts ---
 
+    def here(self, command):
+        """Run on the machine that the local cloud is on."""
+        done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, timeout=60)
+        assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
+
     def ssh(self, host, command, check=True, text=None):
         about = self.hosts[host]
         done = subprocess.run(

@@ -1,0 +1,189 @@
+# Copyright: (c) 2026, the mlops.mlflow_aws contributors
+# GNU General Public License v3.0 or later (see LICENSE)
+"""
+Clients that write and read while something is broken, and a ledger of what the server has acknowledged.
+
+Afterwards the ledger is compared with the server by content: each run with its parameters, tags and every value of its metrics,
+and each artifact byte by byte.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import secrets
+import threading
+import time
+from dataclasses import dataclass, field
+
+import urllib3
+
+API = "/api/2.0/mlflow"
+ARTIFACTS = "/api/2.0/mlflow-artifacts/artifacts"
+PAUSE = 0.2
+TIMEOUT = 90
+
+
+@dataclass
+class Answer:
+    kind: str
+    what: str
+    begin: float
+    seconds: float
+    problem: str
+    address: str
+
+
+@dataclass
+class Entry:
+    """A run that was acknowledged, and what of it."""
+
+    experiment: str
+    metrics: set = field(default_factory=set)
+    params: dict = field(default_factory=dict)
+    tags: dict = field(default_factory=dict)
+    artifacts: dict = field(default_factory=dict)
+
+
+class Ledger:
+    """So many clients, over all addresses, for as long as the with-block lasts."""
+
+    def __init__(self, addresses, username, password, writers=8, readers=20):
+        self.addresses = list(addresses)
+        self.headers = urllib3.make_headers(basic_auth=f"{username}:{password}")
+        self.writers, self.readers = writers, readers
+        self.entries: dict[str, Entry] = {}
+        self.answers: list[Answer] = []
+        self.stopped = threading.Event()
+
+    def __enter__(self):
+        urllib3.disable_warnings()
+        pool = self._pool(0)
+        made = self._call(pool, "write", "create experiment", "POST", "experiments/create", {"name": f"faults-{time.time_ns()}"})
+        self.experiment = made["experiment_id"]
+        kinds = ((self._write, self.writers), (self._read, self.readers))
+        self.threads = [
+            threading.Thread(target=client, args=(number,), daemon=True) for client, count in kinds for number in range(count)
+        ]
+        self.begun = time.monotonic()
+        for thread in self.threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *error):
+        self.stopped.set()
+        for thread in self.threads:
+            thread.join(timeout=TIMEOUT + 30)
+        self.ended = time.monotonic()
+
+    def _pool(self, number):
+        address = self.addresses[number % len(self.addresses)]
+        # The certificate names the first host; what is looked at here is not whether it is trusted.
+        return urllib3.HTTPSConnectionPool(address, 443, maxsize=1, timeout=TIMEOUT, retries=False, cert_reqs="CERT_NONE")
+
+    def _send(self, pool, kind, what, method, path, body, content_type):
+        begin, problem, content = time.monotonic(), "", None
+        try:
+            answer = pool.request(method, path, body=body, headers={**self.headers, "Content-Type": content_type})
+            problem, content = "" if answer.status == 200 else f"{answer.status} {answer.data[:160]!r}", answer.data
+        except urllib3.exceptions.HTTPError as error:
+            problem = type(error).__name__
+        self.answers.append(Answer(kind, what, begin, time.monotonic() - begin, problem, pool.host))
+        return None if problem else content
+
+    def _call(self, pool, kind, what, method, path, body):
+        content = self._send(pool, kind, what, method, f"{API}/{path}", json.dumps(body).encode(), "application/json")
+        return None if content is None else json.loads(content)
+
+    def _write(self, number):
+        pool = self._pool(number)
+        while not self.stopped.is_set():
+            made = self._call(pool, "write", "create run", "POST", "runs/create", {"experiment_id": self.experiment})
+            if made:
+                self._fill(pool, made["run"]["info"]["run_id"])
+            time.sleep(PAUSE)
+
+    def _fill(self, pool, run_id):
+        entry = self.entries[run_id] = Entry(self.experiment)
+        for step in range(5):
+            if self.stopped.is_set():
+                return
+            metrics = {(f"m{key}", step, step * 10.0 + key) for key in range(3)}
+            params, tags = {f"p{step}": secrets.token_hex(4)}, {f"t{step}": secrets.token_hex(4)}
+            body = {
+                "run_id": run_id,
+                "metrics": [{"key": key, "step": at, "value": value, "timestamp": 1} for key, at, value in metrics],
+                "params": [{"key": key, "value": value} for key, value in params.items()],
+                "tags": [{"key": key, "value": value} for key, value in tags.items()],
+            }
+            if self._call(pool, "write", "log batch", "POST", "runs/log-batch", body) is not None:
+                entry.metrics |= metrics
+                entry.params.update(params)
+                entry.tags.update(tags)
+            time.sleep(PAUSE)
+        content = secrets.token_bytes(20_000)
+        path = f"{self.experiment}/{run_id}/artifacts/data"
+        if self._send(pool, "artifact", "upload", "PUT", f"{ARTIFACTS}/{path}", content, "application/octet-stream") is not None:
+            entry.artifacts[path] = content
+
+    def _read(self, number):
+        pool = self._pool(number)
+        for turn in itertools.count():
+            if self.stopped.is_set():
+                return
+            known = list(self.entries)
+            if not known or turn % 3 == 0:
+                self._call(
+                    pool, "read", "search", "POST", "runs/search", {"experiment_ids": [self.experiment], "max_results": 10}
+                )
+            elif number % 2:
+                self._call(pool, "artifact", "list", "GET", f"artifacts/list?run_id={known[turn % len(known)]}", {})
+            else:
+                self._call(pool, "read", "get run", "GET", f"runs/get?run_id={known[turn % len(known)]}", {})
+            time.sleep(PAUSE)
+
+    # --- afterwards ---
+
+    def lost(self):
+        """What was acknowledged and is not there, in words."""
+        pool, lost = self._pool(0), []
+        for run_id, entry in self.entries.items():
+            found = self._call(pool, "look", "look", "GET", f"runs/get?run_id={run_id}", {})
+            if not found:
+                lost.append(f"run {run_id}")
+                continue
+            data = found["run"]["data"]
+            for kind, wanted in (("params", entry.params), ("tags", entry.tags)):
+                there = {item["key"]: item["value"] for item in data.get(kind, [])}
+                lost += [f"{kind} {key} of run {run_id}" for key, value in wanted.items() if there.get(key) != value]
+            for key in {key for key, *_ in entry.metrics}:
+                path = f"metrics/get-history?run_id={run_id}&metric_key={key}"
+                history = (self._call(pool, "look", "look", "GET", path, {}) or {}).get("metrics", [])
+                there = {(item["key"], int(item.get("step", 0)), float(item["value"])) for item in history}
+                lost += [f"{item} of run {run_id}" for item in entry.metrics if item[0] == key and item not in there]
+            for path, content in entry.artifacts.items():
+                if self._send(pool, "look", "look", "GET", f"{ARTIFACTS}/{path}", None, "") != content:
+                    lost.append(f"artifact {path}")
+        return lost
+
+    def acknowledged(self):
+        return sum(1 + len(e.metrics) + len(e.params) + len(e.tags) + len(e.artifacts) for e in self.entries.values())
+
+    def refused(self, *kinds, addresses=None):
+        return [
+            answer for answer in self.answers
+            if answer.problem and answer.kind in kinds and (addresses is None or answer.address in addresses)
+        ]  # fmt: skip
+
+    def slowest(self, *kinds):
+        """The longest that somebody waited for an answer, in seconds."""
+        return max((answer.seconds for answer in self.answers if answer.kind in kinds), default=0.0)
+
+    def pause(self, kind="write", addresses=None):
+        """The longest time in which no such request was answered well, in seconds."""
+        ends = sorted(
+            answer.begin + answer.seconds for answer in self.answers
+            if answer.kind == kind and not answer.problem and (addresses is None or answer.address in addresses)
+        )  # fmt: skip
+        moments = [self.begun, *ends, self.ended]
+        return max(after - before for before, after in itertools.pairwise(moments))

@@ -1,0 +1,47 @@
+# Copyright: (c) 2026, the mlops.mlflow_aws contributors
+# GNU General Public License v3.0 or later (see LICENSE)
+"""Something breaks under people who work: nothing that was acknowledged is lost, and it ends by itself."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+from faults import FAULTS
+from ledger import Ledger
+
+# Before and after a fault, in seconds.
+QUIET = 6
+
+
+def entry(fault):
+    return pytest.param(fault, id=fault.name.replace(" ", "-"), marks=[pytest.mark.everyday] if fault.everyday else [])
+
+
+@pytest.mark.parametrize("fault", map(entry, FAULTS))
+def test_fault(deployment, note, fault):
+    kinds = ("write", "read", "artifact")
+    with Ledger(deployment.addresses, deployment.user["username"], deployment.user["password"]) as ledger:
+        time.sleep(QUIET)
+        assert not ledger.refused(*kinds), ledger.refused(*kinds)[:3]
+        with fault.happens(deployment):
+            time.sleep(fault.seconds)
+        mended = time.monotonic()
+        time.sleep(2 * QUIET)
+    lost = ledger.lost()
+    spared = deployment.addresses[:1] if fault.then.one_host else None
+    pause = ledger.pause(addresses=spared)
+    refused = ledger.refused(*kinds)
+    note((fault.name, ledger.acknowledged(), len(lost), len(refused), pause, ledger.slowest(*kinds)))
+    assert lost == []
+    others = [answer for answer in refused if answer.kind not in fault.then.may_refuse]
+    assert not others, others[:3]
+    if spared:
+        noticed = ledger.refused(*kinds, addresses=spared)
+        assert not noticed, noticed[:3]
+    assert pause <= fault.then.pause
+    assert ledger.slowest("write", "read") <= fault.then.slowest
+    # It ends by itself: soon after, everybody is served.
+    late = [answer for answer in refused if answer.begin > mended + QUIET]
+    assert not late, late[:3]
+    assert ledger.acknowledged() > 100
