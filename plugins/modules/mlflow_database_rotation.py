@@ -198,7 +198,7 @@ LOOK_SECONDS = 0.2
 COLLISIONS_SECONDS = 60
 
 SESSIONS = """
-SELECT pid, client_addr::text, state,
+SELECT pid, host(client_addr), state,
        extract(epoch FROM clock_timestamp() - backend_start)::float,
        extract(epoch FROM clock_timestamp() - state_change)::float, application_name,
        EXISTS (SELECT 1 FROM pg_locks l WHERE l.pid = a.pid AND l.locktype = 'advisory' AND l.granted)
@@ -206,7 +206,7 @@ FROM pg_stat_activity a WHERE usename = %s AND backend_type = 'client backend' O
 """
 
 BLOCKERS = """
-SELECT pid, usename::text, client_addr::text, datname::text FROM pg_stat_activity
+SELECT pid, usename::text, host(client_addr), datname::text FROM pg_stat_activity
 WHERE pid = ANY (pg_blocking_pids(%s)) ORDER BY pid
 """
 
