@@ -35,6 +35,7 @@ from pathlib import Path
 import mlflow_artifacts
 import mlflow_bodies
 import mlflow_logins
+import mlflow_malformed
 import mlflow_metrics
 import mlflow_routes
 import mlflow_shortcuts
@@ -355,6 +356,7 @@ def create_app():
     app = _guard(_take_shortcuts(fastapi_app), fastapi_app)
     _keep_artifacts_proxied()
     _answer_what_went_wrong()
+    mlflow_malformed.answer_malformed_requests(sys.modules["mlflow.server"].app, fastapi_app)
 
     from mlflow.version import VERSION
 
