@@ -13,6 +13,7 @@ import json
 import os
 import re
 import tempfile
+import time
 
 try:
     import psycopg2
@@ -80,6 +81,27 @@ def one_line(error):
     return " ".join(line for line in lines if not line.startswith(("LINE ", "^")))
 
 
+def note_in(comment):
+    """What this collection has noted in the comment of a role; nothing where it is somebody else's."""
+    if not comment or not comment.startswith(NOTE):
+        return {}
+    try:
+        return json.loads(comment[len(NOTE) :])
+    except ValueError:
+        return {}
+
+
+def moment(epoch):
+    return time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(epoch))
+
+
+def told(note):
+    """Which rotation a note names."""
+    if not note.get("created"):
+        return "an unknown one"
+    return f"version {note.get('version') or 'unknown'} of {moment(note['created'])}"
+
+
 class Session:
     """A connection that commits each statement and gives errors in one line."""
 
@@ -119,13 +141,7 @@ class Session:
 
     def note_of(self, role):
         """What this collection has noted of a role."""
-        text = self.value("SELECT shobj_description(oid, 'pg_authid') FROM pg_roles WHERE rolname = %s", (role,))
-        if not text or not text.startswith(NOTE):
-            return {}
-        try:
-            return json.loads(text[len(NOTE) :])
-        except ValueError:
-            return {}
+        return note_in(self.value("SELECT shobj_description(oid, 'pg_authid') FROM pg_roles WHERE rolname = %s", (role,)))
 
     def write_note(self, role, note):
         self.do("COMMENT ON ROLE {} IS %s", [role], (NOTE + json.dumps(note) if note else None,))

@@ -46,6 +46,13 @@ options:
     description: The password of O(active).
     type: str
     required: true
+  active_created:
+    description:
+      - When the version of the secret that O(active_password) was read from was made, as seconds of the epoch. What a later
+        rotation has done is not undone.
+      - With 0 that is not known, and what is noted of the roles is compared with each other.
+    type: float
+    default: 0
 attributes:
   check_mode:
     description: Says what would be done and changes nothing.
@@ -56,6 +63,9 @@ attributes:
 notes:
   - A role of O(logins) other than O(active) that can log in and has a session open, or the password of a later
     rotation, is left as it is, since a rotation is under way; it is locked when that is finished.
+  - An O(active) that can't log in while another one of O(logins) has the password of a later rotation was active once. It is
+    not unlocked and gets no password; the module fails and says which roles and rotations that are. The same goes for one
+    that refuses O(active_password) and has the password of a later rotation than O(active_created).
 """
 
 EXAMPLES = r"""
@@ -70,6 +80,7 @@ EXAMPLES = r"""
     logins: [mlflow_a, mlflow_b]
     active: mlflow_a
     active_password: "{{ password }}"
+    active_created: "{{ created }}"
   no_log: true
 """
 
@@ -124,6 +135,7 @@ class Database:
     def ensure(self):
         roles = self._roles()
         self._check_admin(roles)
+        self._refuse_retired(roles)
         self._ensure_owner(roles)
         created = self._ensure_logins(roles)
         database_exists = self._ensure_database()
@@ -153,6 +165,37 @@ class Database:
         for name, role in roles.items():
             if role["super"]:
                 raise pg.PostgresqlError(f"The role {name} is a superuser; MLflow must not be one. Choose another name.")
+
+    def _refuse_retired(self, roles):
+        """
+        A login that a rotation has locked stays locked: whoever wants it unlocked has read the secret before that rotation.
+
+        A database that was restored to a time before the last rotation looks alike, but for the time of the secret.
+        """
+        active = self.params["active"]
+        if active not in roles or roles[active]["login"]:
+            return
+        mine = self.session.note_of(active)
+        known = self.params["active_created"] or mine.get("created", 0)
+        for name in self.params["logins"]:
+            note = self.session.note_of(name) if name in roles and name != active else {}
+            if note.get("created", 0) > known:
+                raise pg.PostgresqlError(
+                    f"{active} can't log in, and {name} has the password of a later rotation: {pg.told(note)}; that of {active} "
+                    f"is from {pg.told(mine)}. The secret was read before a rotation that has ended since. Nothing was changed: "
+                    f"{active} stays locked. Run site.yml again, which reads the secret anew."
+                )
+
+    def _refuse_older(self):
+        """The password that was given is not the login's: is it one of before?"""
+        active, known = self.params["active"], self.params["active_created"]
+        note = self.session.note_of(active)
+        if known and note.get("created", 0) > known:
+            raise pg.PostgresqlError(
+                f"{active} refuses the password that was given, and has that of a later rotation: {pg.told(note)}. The secret "
+                f"was read before a rotation that has ended since. The password of {active} was not changed. Run site.yml again, "
+                "which reads the secret anew."
+            )
 
     def _ensure_owner(self, roles):
         owner = self.params["owner"]
@@ -236,8 +279,16 @@ class Database:
         try:
             self._login().close()
         except pg.WrongPassword:
+            self._refuse_older()
             verifier = None if self.check_mode else self.session.verifier(active, self.params["active_password"])
             self.act(f"set the password of {active}", "ALTER ROLE {} PASSWORD %s", [active], (verifier,))
+        else:
+            if unlocked:
+                return
+        known = self.params["active_created"]
+        if known > self.session.note_of(active).get("created", 0) and not self.check_mode:
+            # From here on this is the latest, whatever is noted of the other one.
+            self.session.write_note(active, {"version": "", "created": known})
 
     def _login(self):
         return self.connect(
@@ -305,6 +356,7 @@ def main():
             "logins": {"type": "list", "elements": "str", "required": True},
             "active": {"type": "str", "required": True},
             "active_password": {"type": "str", "required": True, "no_log": True},
+            "active_created": {"type": "float", "default": 0},
         },
         supports_check_mode=True,
     )

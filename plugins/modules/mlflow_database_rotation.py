@@ -17,6 +17,9 @@ description:
   - Which rotation a login role's password belongs to, and since when, is noted as the comment of that role, so that a step
     of an older rotation is refused. Notes and steps are one transaction.
   - Each step may be repeated, and is tried again while the server is away.
+  - A role that can log in, has the password of another rotation and has sessions is in use. V(prepared) refuses it and names
+    the sessions, before its password is changed. With O(emergency) it does not, since requests may fail then.
+  - A session that holds an advisory lock is at something, for which it may have nothing to ask for long. It counts as busy.
   - Steps are taken one after the other. The lock for that is on a role that the module makes, named as O(owner) with C(_lock)
     behind it, which owns nothing and can't log in; only who administers it can lock it.
   - A step that another session blocks for 30 seconds fails and names that session. With O(emergency) sessions of O(logins)
@@ -36,9 +39,11 @@ options:
     description: Tried where O(admin_password) is refused, since the administrator's own password may be under rotation.
     type: str
   patience:
-    description: For how many seconds a step is tried again while the server can't be reached.
+    description:
+      - For how many seconds a step is tried again while the server can't be reached, counted from when it last could.
+      - A Multi-AZ failover takes up to two minutes.
     type: int
-    default: 60
+    default: 180
   insist:
     description: Try again also while the administrator's password is refused, which RDS takes a while to change.
     type: bool
@@ -178,7 +183,6 @@ logins:
 import contextlib
 import threading
 import time
-from datetime import UTC, datetime
 
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
 from ansible_collections.mlops.mlflow_aws.plugins.module_utils import _postgresql as pg
@@ -194,20 +198,17 @@ LOOK_SECONDS = 0.2
 COLLISIONS_SECONDS = 60
 
 SESSIONS = """
-SELECT pid, client_addr::text, state,
+SELECT pid, host(client_addr), state,
        extract(epoch FROM clock_timestamp() - backend_start)::float,
-       extract(epoch FROM clock_timestamp() - state_change)::float
-FROM pg_stat_activity WHERE usename = %s AND backend_type = 'client backend' ORDER BY pid
+       extract(epoch FROM clock_timestamp() - state_change)::float, application_name,
+       EXISTS (SELECT 1 FROM pg_locks l WHERE l.pid = a.pid AND l.locktype = 'advisory' AND l.granted)
+FROM pg_stat_activity a WHERE usename = %s AND backend_type = 'client backend' ORDER BY pid
 """
 
 BLOCKERS = """
-SELECT pid, usename::text, client_addr::text, datname::text FROM pg_stat_activity
+SELECT pid, usename::text, host(client_addr), datname::text FROM pg_stat_activity
 WHERE pid = ANY (pg_blocking_pids(%s)) ORDER BY pid
 """
-
-
-def moment(epoch):
-    return datetime.fromtimestamp(epoch, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
 
 
 class Lost(pg.PostgresqlError):
@@ -215,13 +216,16 @@ class Lost(pg.PostgresqlError):
 
 
 class Session:
-    """A session of the role that is retired, as PostgreSQL shows it."""
+    """A session of a login role, as PostgreSQL shows it."""
 
-    def __init__(self, pid, address, state, age, quiet):
+    def __init__(self, pid, address, state, age, quiet, application="", has_lock=False):
         self.pid, self.address, self.state, self.age, self.quiet = pid, address, state, age, quiet
+        self.application, self.has_lock = application, has_lock
 
     def __str__(self):
-        return f"{self.state or 'unseen'} for {self.quiet or 0:.0f} s from {self.address} (pid {self.pid})"
+        lock = ", holding an advisory lock as mlflow-gc does," if self.has_lock else ""
+        application = f", {self.application}" if self.application else ""
+        return f"{self.state or 'unseen'} for {self.quiet or 0:.0f} s{lock} from {self.address}{application} (pid {self.pid})"
 
     def is_spent(self, recycle, grace):
         """
@@ -230,7 +234,7 @@ class Session:
         A pool replaces a connection that has the age when it is taken out. It is taken out for longer only while it is
         busy: idle it is for an instant, between the pool's ping and the first statement.
         """
-        return self.state == "idle" and self.age > recycle + 1 and self.quiet > grace
+        return self.state == "idle" and not self.has_lock and self.age > recycle + 1 and self.quiet > grace
 
 
 class Watcher:
@@ -292,6 +296,8 @@ class Steps:
         self.sleep = sleep
         self.clock = clock
         self.actions = []
+        # When the server was last seen to do what it was asked.
+        self.reached = None
         # The name is cut off by us, since PostgreSQL would cut it off to that of the owner.
         self.lock = f"{params['owner'][:58]}_lock"
 
@@ -370,6 +376,7 @@ class Steps:
             self._make_lock()
         with self._watched(), self.session.transaction(lock=self.lock):
             yield
+        self.reached = self.clock()
 
     @contextlib.contextmanager
     def _watched(self):
@@ -410,6 +417,8 @@ class Steps:
             mine = roles[active]["rotation"].get("version") == self.params["version"]
             if mine and roles[active]["can_login"] and self._logs_in():
                 return
+            if not mine and roles[active]["can_login"] and not self.params["emergency"]:
+                self._refuse_in_use(active)
             self.actions.append(f"give {active} a new password and let it log in")
             if self.check_mode:
                 return
@@ -417,6 +426,17 @@ class Steps:
             self.session.do("ALTER ROLE {} LOGIN PASSWORD %s", [active], (verifier,))
             self.session.write_note(
                 active, {"version": self.params["version"], "created": self.params["created"], "set": self.now()}
+            )
+
+    def _refuse_in_use(self, role):
+        """It should be idle. Whoever has it open would be without a login as soon as it has another password."""
+        sessions = self.sessions_of(role)
+        if sessions:
+            raise pg.PostgresqlError(
+                f"{role} should be the idle role, and somebody depends on it: {'; '.join(map(str, sessions))}. Its password was "
+                "not changed. Run site.yml, which gives every host the current login, and then this again. A session that is "
+                "left after that is of a machine that is not in the inventory, or one that its pool has not asked for since: "
+                "systemctl start mlflow-handover on its host replaces those."
             )
 
     def login(self):
@@ -553,17 +573,21 @@ def admin_session(params, connect=pg.connect):
 
 def run(params, check_mode, steps=Steps, connect=pg.connect, sleep=time.sleep, clock=time.monotonic):
     """Do the asked step; again and again while the server is away."""
-    deadline = clock() + params["patience"]
+    seen = clock()
     actions = []
     while True:
+        taken = None
         try:
             session, password = admin_session(params, connect)
             try:
-                return _run_once(steps(params, session, check_mode, connect), password, actions)
+                taken = steps(params, session, check_mode, connect, sleep, clock)
+                return _run_once(taken, password, actions)
             finally:
                 session.close()
         except (pg.ConnectionLost, pg.WrongPassword) as error:
-            if clock() > deadline or (isinstance(error, pg.WrongPassword) and not params["insist"]):
+            # A step may have waited for sessions for longer than anybody is patient before the server went away.
+            seen = max(seen, (taken and taken.reached) or seen)
+            if clock() > seen + params["patience"] or (isinstance(error, pg.WrongPassword) and not params["insist"]):
                 raise
             sleep(1)
 
@@ -583,7 +607,7 @@ def _run_once(steps, password, actions):
     elif state == "ended":
         steps.drop_lease()
     lease = steps.lease()
-    lease = lease and {**lease, "since": moment(lease["since"]), "until": moment(lease["until"])}
+    lease = lease and {**lease, "since": pg.moment(lease["since"]), "until": pg.moment(lease["until"])}
     return {
         "actions": actions,
         "admin_password": password,
@@ -599,7 +623,7 @@ def main():
         argument_spec={
             **pg.CONNECTION_SPEC,
             "admin_next_password": {"type": "str", "no_log": True},
-            "patience": {"type": "int", "default": 60},
+            "patience": {"type": "int", "default": 180},
             "insist": {"type": "bool", "default": False},
             "database": {"type": "str", "required": True},
             "owner": {"type": "str", "required": True},

@@ -76,76 +76,8 @@ tls:
   type: bool
 """
 
-import json
-import subprocess
-import time
-
 from ansible.module_utils.basic import AnsibleModule
-
-# Runs with MLflow's Python and as its user. What it is asked comes from its standard input, and a content that is not
-# in a file yet becomes one in memory, which libpq opens by its descriptor.
-PROGRAM = """
-import json, os, sys
-import psycopg
-asked = json.load(sys.stdin)
-if asked["content"]:
-    descriptor = os.memfd_create("pg_service")
-    os.write(descriptor, asked["content"].encode())
-    os.environ["PGSERVICEFILE"] = f"/proc/self/fd/{descriptor}"
-else:
-    os.environ["PGSERVICEFILE"] = asked["path"]
-try:
-    with psycopg.connect(f"service={asked['service']}", autocommit=True) as connection:
-        answer = connection.execute(
-            "SELECT session_user::text, current_user::text, "
-            "coalesce((SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()), false)"
-        ).fetchone()
-    print(json.dumps(dict(zip(("login", "acts_as", "tls"), answer))))
-except psycopg.Error as error:
-    print(json.dumps({"error": " ".join(str(error).split())}))
-"""
-
-# What trying again does not mend.
-FINAL = ("password authentication failed", "not permitted to log in", "certificate", "definition of service", "does not exist")
-
-
-def attempt(params, run=subprocess.run):
-    """Log in once; returns the answer, or {"error": ...}."""
-    user = params["user"]
-    command = ["setpriv", f"--reuid={user}", f"--regid={user}", "--init-groups", "env", "-i", "-C", "/"]
-    command += [params["python"], "-I", "-c", PROGRAM]
-    asked = json.dumps({name: params[name] for name in ("path", "content", "service")})
-    try:
-        done = run(command, input=asked, capture_output=True, text=True, timeout=60)
-        return json.loads(done.stdout)
-    except (OSError, subprocess.TimeoutExpired) as error:
-        return {"error": str(error)}
-    except ValueError:
-        return {"error": f"{params['python']} ended with code {done.returncode}: {done.stderr.strip()[-500:]}"}
-
-
-def login(params, attempt=attempt, sleep=time.sleep, clock=time.monotonic):
-    deadline = clock() + params["patience"]
-    while True:
-        answer = attempt(params)
-        error = answer.get("error")
-        if not error or clock() >= deadline or any(words in error for words in FINAL):
-            return answer
-        sleep(1)
-
-
-def problem(answer, params):
-    """What is wrong with the answer, in words without a secret; or nothing."""
-    if answer.get("error"):
-        return f"MLflow on this host can't log in to its database as {params['expect']}: {answer['error']}"
-    if answer["login"] != params["expect"]:
-        return f"MLflow on this host logs in to its database as {answer['login']}, and should as {params['expect']}."
-    if params["acts_as"] and answer["acts_as"] != params["acts_as"]:
-        return (
-            f"{params['expect']} acts as {answer['acts_as']} in the database, and should as {params['acts_as']}: "
-            "its tables would be lost to the other login."
-        )
-    return None
+from ansible_collections.mlops.mlflow_aws.plugins.module_utils._login import login, problem
 
 
 def main():
@@ -168,7 +100,7 @@ def main():
     wrong = problem(answer, module.params)
     if wrong:
         module.fail_json(msg=wrong)
-    module.exit_json(changed=False, **answer)
+    module.exit_json(changed=False, **{name: answer[name] for name in ("login", "acts_as", "tls")})
 
 
 if __name__ == "__main__":

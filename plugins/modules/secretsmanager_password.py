@@ -97,6 +97,13 @@ secrets:
   returned: when O(state=present)
   type: dict
   sample: {"mlflow/database/admin": {"username": "mlflow_admin", "password": "...", "engine": "postgres"}}
+created:
+  description:
+    - When the version of each secret that was answered was made, by the clock of AWS, as seconds of the epoch; by the name.
+    - In check mode a secret that would be made or changed is not in it.
+  returned: when O(state=present)
+  type: dict
+  sample: {"mlflow/database/admin": 1764100000.0}
 changed_secrets:
   description: The names of the secrets that were made, changed or removed.
   returned: always
@@ -139,6 +146,7 @@ class Secrets:
     def __init__(self, module):
         self.module = module
         self.client = module.client("secretsmanager", retry_decorator=AWSRetry.jittered_backoff())
+        self.created = {}
 
     def call(self, what, method, **arguments):
         try:
@@ -159,6 +167,7 @@ class Secrets:
             content = None
         if not isinstance(content, dict):
             self.module.fail_json(msg=f"Secret {name} exists, but is not a JSON object: it was not made by this module.")
+        self.created[name] = answer["CreatedDate"].timestamp()
         return content
 
     def ensure(self, wanted):
@@ -185,6 +194,8 @@ class Secrets:
         }
         changed = changed or content != current or bool(missing_tags)
         if check_mode:
+            if content != current:
+                self.created.pop(name, None)
             return changed, current, content
 
         if described is None:
@@ -194,14 +205,22 @@ class Secrets:
             if self.module.params["kms_key_id"]:
                 arguments["KmsKeyId"] = self.module.params["kms_key_id"]
             self.call(f"make secret {name}", "create_secret", **arguments)
+            self.note_new_version(name, content)
             return True, current, content
         if content != current:
             self.call(f"change secret {name}", "put_secret_value", SecretId=name, SecretString=json.dumps(content))
+            self.note_new_version(name, content)
         if missing_tags:
             self.call(
                 f"tag secret {name}", "tag_resource", SecretId=name, Tags=ansible_dict_to_boto3_tag_list(missing_tags)
             )
         return changed, current, content
+
+    def note_new_version(self, name, content):
+        """Secrets Manager may answer with the version of before for a moment; its time is then not that of this content."""
+        self.created.pop(name, None)
+        if self.read(name) != content:
+            self.created.pop(name, None)
 
     def remove(self, wanted):
         name = wanted["name"]
@@ -266,6 +285,8 @@ def main():
             before[name], after[name] = sorted(current), sorted(content)
         if changed:
             result["changed_secrets"].append(name)
+    if module.params["state"] == "present":
+        result["created"] = secrets.created
     if module._diff:
         result["diff"] = dict(before={"keys": before}, after={"keys": after})
     module.exit_json(changed=bool(result["changed_secrets"]), **result)

@@ -44,8 +44,11 @@ options:
   state:
     description:
       - With V(read) nothing is changed.
-      - With V(pending) a rotation is under way; a new one is begun where there is none.
-      - With V(promoted) its version is C(AWSCURRENT), and the one before is C(AWSPREVIOUS).
+      - With V(pending) a rotation is under way; a new one is begun where there is none. One that was begun before somebody
+        changed something else in the secret, as the address of the database, gets that by another version with the same
+        login.
+      - With V(promoted) its version is C(AWSCURRENT), and the one before is C(AWSPREVIOUS). It is refused where anything but
+        the login differs between the two, since what was changed meanwhile would be changed back.
       - With V(finished) the label C(AWSPENDING) is gone.
     type: str
     choices: [read, pending, promoted, finished]
@@ -206,13 +209,28 @@ class Rotation:
             "retiring": other_login(self.name, self.logins, new["username"]) if self.logins else "",
         }
 
+    @property
+    def others(self):
+        """What of the pending version is not the rotation's, and is not as in the current one."""
+        own = {self.field, *(["username"] if self.logins else [])}
+        return sorted(
+            key
+            for key in {*self.current, *self.pending} - own
+            if (key in self.current, self.current.get(key)) != (key in self.pending, self.pending.get(key))
+        )
+
     def begin(self):
-        if self.status != "none":
+        if self.status == "promoted" or (self.status == "pending" and not self.others):
             return
         self.changed = True
-        content = {**self.current, self.field: PLACEHOLDER if self.check_mode else generate(self.length)}
+        content = dict(self.current)
         if self.logins:
             content["username"] = other_login(self.name, self.logins, self.current["username"])
+        if self.status == "pending":
+            # The database may have its password already.
+            content[self.field] = self.pending[self.field]
+        else:
+            content[self.field] = PLACEHOLDER if self.check_mode else generate(self.length)
         version = str(uuid.uuid4())
         if self.check_mode:
             self.labels[PENDING], self.pending, self.pending_created = version, content, time.time()
@@ -230,6 +248,11 @@ class Rotation:
         self.must_be_ours()
         if self.status == "promoted":
             return
+        if self.pending is not None and self.others:
+            raise Refused(
+                f"The secret {self.name} was changed since its rotation {self.asked} began ({', '.join(self.others)}), so that "
+                "is not made the current one: it would change that back. Nothing was changed. Run this again: it takes that over."
+            )
         self.changed = True
         if self.check_mode:
             return

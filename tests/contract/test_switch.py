@@ -63,6 +63,14 @@ def test_what_a_start_reads_is_written_after_the_migration(order):
     assert all_code == [place(order, "Write the settings")]
 
 
+def test_what_is_not_linked_yet_logs_in_by_its_own_path(order):
+    # The first run has no link by then.
+    link, service_file = place(order, "Write the settings"), place(order, "Write the database's address and password")
+    assert service_file < link
+    assert "__mlflow_server_login_python" in order[service_file]["mlops.mlflow_aws.mlflow_service_file"]["python"]
+    assert "__mlflow_server_login_python: \"{{ __mlflow_server_venv }}" in (ROLE / "tasks" / "configure.yml").read_text()
+
+
 def test_what_proved_itself_is_kept_before_and_after(order):
     kept = [number for number, task in enumerate(order) if task["name"] == "Keep what these processes were started with"]
     assert len(kept) == 2

@@ -18,6 +18,7 @@ PARAMS = {
     "logins": ["mlflow_a", "mlflow_b"],
     "active": "mlflow_a",
     "active_password": "secret one",
+    "active_created": 0,
 }
 
 
@@ -61,6 +62,9 @@ class Server:
 
     def note_of(self, role):
         return self.notes.get(role, {})
+
+    def write_note(self, role, note):
+        self.notes[role] = note
 
     def verifier(self, role, password):
         return f"SCRAM({password})"
@@ -170,6 +174,62 @@ def test_the_other_login_becomes_active():
     run(server)
     actions = run(server, active="mlflow_b", active_password="two")
     assert actions == ["unlock login mlflow_b", "set the password of mlflow_b", "lock login mlflow_a"]
+
+
+# --- the password was read long ago ---
+
+
+@pytest.fixture
+def rotated():
+    """A rotation from mlflow_a to mlflow_b has ended."""
+    server = Server()
+    run(server)
+    server.roles["mlflow_a"].update(login=False, password=None)
+    server.roles["mlflow_b"].update(login=True, password="SCRAM(secret two)")
+    server.notes.update(mlflow_a={"version": "v1", "created": 100.0}, mlflow_b={"version": "v2", "created": 200.0})
+    server.statements.clear()
+    return server
+
+
+@pytest.mark.parametrize("check_mode", [False, True])
+@pytest.mark.parametrize("created", [0, 100.0])
+def test_a_login_that_a_rotation_has_locked_stays_locked(rotated, created, check_mode):
+    words = r"mlflow_a can't log in, and mlflow_b .* version v2 of 1970-01-01 00:03:20.*version v1 .*Run site.yml again"
+    with pytest.raises(plugin("module_utils", "_postgresql").PostgresqlError, match=words):
+        run(rotated, check_mode, active_created=created)
+    assert rotated.statements == [] and not rotated.roles["mlflow_a"]["login"]
+    # Where no note is kept of it, the other one's is later.
+    del rotated.notes["mlflow_a"]
+    with pytest.raises(plugin("module_utils", "_postgresql").PostgresqlError, match="is from an unknown one"):
+        run(rotated, check_mode, active_created=created)
+
+
+def test_who_has_read_the_secret_after_the_rotation_gets_what_is_in_it(rotated):
+    assert run(rotated, active="mlflow_b", active_password="secret two", active_created=200.0) == []
+    # A database that was restored to a time before it, or a login that somebody has put into the secret.
+    actions = run(rotated, active="mlflow_a", active_created=300.0)
+    assert actions == ["unlock login mlflow_a", "set the password of mlflow_a", "lock login mlflow_b"]
+    assert rotated.notes["mlflow_a"]["created"] == 300.0
+    assert run(rotated, active="mlflow_a", active_created=300.0) == []
+
+
+def test_a_password_of_two_rotations_ago_is_not_set(rotated):
+    """The same login is active again, with another password."""
+    rotated.roles["mlflow_a"].update(login=True, password="SCRAM(secret three)")
+    rotated.roles["mlflow_b"].update(login=False)
+    rotated.notes["mlflow_a"] = {"version": "v3", "created": 300.0}
+    with pytest.raises(plugin("module_utils", "_postgresql").PostgresqlError, match="mlflow_a refuses .*version v3"):
+        run(rotated, active_created=100.0)
+    assert rotated.statements == []
+    # One that works is not set, and nobody is asked how old it is.
+    assert run(rotated, active_password="secret three", active_created=100.0) == []
+    # Set in the secret by somebody, later.
+    assert run(rotated, active_password="secret four", active_created=400.0) == ["set the password of mlflow_a"]
+
+
+def test_a_rotation_under_way_does_not_hold_up_the_login_that_is_active(rotated):
+    rotated.roles["mlflow_a"].update(login=True, password="SCRAM(secret one)")
+    assert run(rotated, active_created=100.0) == [] and run(rotated) == []
 
 
 @pytest.mark.parametrize(

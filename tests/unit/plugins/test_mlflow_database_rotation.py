@@ -114,8 +114,8 @@ class Database:
         return [self.aged(row) for row in self.sessions if row[1] == parameters[0]]
 
     def aged(self, row):
-        pid, _role, state, began, changed = row
-        return pid, "10.0.0.1", state, self.time - began, self.time - changed
+        pid, _role, state, began, changed, *lock = row
+        return pid, "10.0.0.1", state, self.time - began, self.time - changed, "mlflow", bool(lock)
 
     def do(self, statement, names=(), parameters=None):
         self.statements.append(statement)
@@ -208,6 +208,32 @@ def test_prepare_and_again(steps, database):
     assert database.passwords["mlflow_b"] == "new"
 
 
+def test_a_role_that_is_in_use_gets_no_other_password(steps, database):
+    """It should be idle. site.yml has unlocked it, say, and every host depends on it."""
+    database.login["mlflow_b"], database.passwords["mlflow_b"] = True, "in use"
+    database.notes["mlflow_b"] = {"version": "v0", "created": 50.0}
+    database.sessions = [(5, "mlflow_b", "idle", 100.0, 900.0)]
+    for check_mode in (False, True):
+        with pytest.raises(steps.error, match=r"somebody depends on it: idle for 100 s from 10.0.0.1, mlflow \(pid 5\)"):
+            steps(check_mode).prepare()
+    assert database.statements == [] and database.passwords["mlflow_b"] == "in use"
+    # One that can't log in has sessions of before, which go on.
+    database.login["mlflow_b"] = False
+    steps().prepare()
+    assert database.passwords["mlflow_b"] == "new"
+    # Its own sessions don't hold up the rotation that it belongs to.
+    database.passwords["mlflow_b"] = "strange"
+    steps().prepare()
+    assert database.passwords["mlflow_b"] == "new"
+
+
+def test_in_an_emergency_nobody_holds_up_the_new_password(steps, database):
+    database.login["mlflow_b"], database.passwords["mlflow_b"] = True, "in use"
+    database.sessions = [(5, "mlflow_b", "idle", 100.0, 900.0)]
+    steps(emergency=True).prepare()
+    assert database.passwords["mlflow_b"] == "new"
+
+
 def test_a_rotation_that_is_over_is_fenced_off(steps, database):
     database.notes["mlflow_a"] = {"version": "v3", "created": 300.0}
     for step in ("prepare", "retire"):
@@ -276,6 +302,15 @@ def test_busy_sessions_are_waited_for_and_never_ended(steps, database):
     assert database.ended == [] and not database.login["mlflow_a"]
 
 
+def test_a_session_with_an_advisory_lock_is_busy(steps, database):
+    """That of mlflow-gc has nothing to ask while objects are deleted."""
+    made = retiring(steps, database)
+    database.sessions = [(7, "mlflow_a", "idle", 100.0, 900.0, "lock")]
+    with pytest.raises(steps.error, match="1 of its sessions stayed busy .*idle for .*advisory lock.*mlflow .pid 7"):
+        made.retire()
+    assert database.ended == []
+
+
 def test_a_session_that_the_administrator_may_not_see_counts_as_busy(steps):
     session = plugin("modules", "mlflow_database_rotation").Session(1, None, None, None, None)
     assert not session.is_spent(60, 10)
@@ -338,6 +373,40 @@ def test_the_step_is_tried_again_while_the_server_is_away(database):
 
     with pytest.raises(module.pg.ConnectionLost):
         module.run(PARAMS, False, connect=away, sleep=database.sleep, clock=lambda: database.time)
+
+
+def test_patience_begins_when_the_server_was_last_seen(steps, database):
+    """A server that goes away at the end of a long step is waited for as at its beginning."""
+    module = plugin("modules", "mlflow_database_rotation")
+    retiring(steps, database)
+    database.sessions = [(7, "mlflow_a", "active", 100.0, 900.0)]
+    begin, away, back = database.time, database.time + 60, database.time + 64
+
+    def gone(*_arguments):
+        if away <= database.time < back:
+            raise module.pg.ConnectionLost("failing over")
+        return database
+
+    rows = database.rows
+
+    def asked(statement, parameters=None):
+        if database.time >= back:
+            database.sessions = []
+        gone()
+        return rows(statement, parameters)
+
+    database.rows = asked
+
+    def run(**params):
+        database.time = begin
+        asked = {**PARAMS, "state": "retired", "patience": 5, **params}
+        return module.run(asked, False, connect=gone, sleep=database.sleep, clock=lambda: database.time)
+
+    assert run()["actions"] == ["lock mlflow_a and forget its password"]
+    database.login["mlflow_a"] = True
+    database.sessions = [(7, "mlflow_a", "active", 100.0, 900.0)]
+    with pytest.raises(module.pg.ConnectionLost):
+        run(patience=2)
 
 
 def test_the_administrators_password_may_be_the_next_one(database):

@@ -3,9 +3,11 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 
 import pytest
+from ansible.module_utils.testing import patch_module_args
 from plugin_support import plugin
 
 PARAMS = {
@@ -22,7 +24,7 @@ PARAMS = {
 
 @pytest.fixture
 def login():
-    return plugin("modules", "mlflow_login")
+    return plugin("module_utils", "_login")
 
 
 def test_the_password_is_in_no_argument(login):
@@ -62,9 +64,21 @@ def test_problems(login):
     assert "connection refused" in login.problem({"error": "connection refused"}, PARAMS)
 
 
+def test_the_module_changes_nothing_and_answers_without_the_roles(monkeypatch, capsys):
+    module = plugin("modules", "mlflow_login")
+    answer = {"login": "mlflow_b", "acts_as": "mlflow_owner", "tls": True, "roles": {}}
+    monkeypatch.setattr(module, "login", lambda params: answer)
+    with patch_module_args({"path": "/etc/mlflow/pg_service.conf", "expect": "mlflow_b"}), pytest.raises(SystemExit):
+        module.main()
+    told = json.loads(capsys.readouterr().out)
+    assert (told["changed"], told["login"], told["tls"]) == (False, "mlflow_b", True) and "roles" not in told
+
+
 def test_a_program_that_breaks_is_told(login):
     def run(command, **_options):
         return subprocess.CompletedProcess(command, 1, "", "No module named psycopg\n")
 
     assert "No module named psycopg" in login.attempt(PARAMS, run=run)["error"]
+    late = subprocess.TimeoutExpired(["python", "-c", login.PROGRAM], 60)
+    assert login.attempt(PARAMS, run=lambda *a, **k: (_ for _ in ()).throw(late)) == {"error": "no answer for 60 s"}
     assert "not there" in login.attempt(PARAMS, run=lambda *a, **k: (_ for _ in ()).throw(OSError("not there")))["error"]

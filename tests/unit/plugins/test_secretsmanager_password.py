@@ -33,7 +33,7 @@ def test_ladder(module, client):
     planned = module("secretsmanager_password", secrets=wanted(), check_mode=True)
     assert planned["changed"]
     assert planned["secrets"][NAME]["password"] == "not-generated-in-check-mode"
-    assert client.list_secrets()["SecretList"] == []
+    assert client.list_secrets()["SecretList"] == [] and planned["created"] == {}
 
     made = module("secretsmanager_password", secrets=wanted(), tags={"mlflow_aws_name": "mlflow"})
     assert made["changed"] and made["changed_secrets"] == [NAME]
@@ -43,10 +43,13 @@ def test_ladder(module, client):
     again = module("secretsmanager_password", secrets=wanted(), tags={"mlflow_aws_name": "mlflow"})
     assert not again["changed"]
     assert again["secrets"] == made["secrets"]
+    created = client.get_secret_value(SecretId=NAME)["CreatedDate"].timestamp()
+    assert made["created"] == again["created"] == {NAME: created}
 
     password = content(client)["password"]
     changed = module("secretsmanager_password", secrets=wanted(values={"engine": "postgres", "host": "db", "port": 5432}))
     assert changed["changed"]
+    assert changed["created"] == {NAME: client.get_secret_value(SecretId=NAME)["CreatedDate"].timestamp()}
     assert content(client) == {"username": "mlflow_a", "engine": "postgres", "password": password, "host": "db", "port": 5432}
 
     gone = module("secretsmanager_password", secrets=wanted(), state="absent", recovery_window_days=0)

@@ -108,6 +108,48 @@ def test_a_new_address_written_by_site_does_not_hide_a_promoted_rotation(step, c
     assert "AWSPENDING" not in labels(client) and current(client)["host"] == "other"
 
 
+def test_an_address_that_has_changed_is_not_changed_back(step, client):
+    """A rotation is cut off, the database restored under another name, and its address written by site.yml."""
+    begun = step("pending")
+    moved = {"username": "mlflow_a", "password": "first", "host": "restored", "port": 5433}
+    client.put_secret_value(SecretId=NAME, SecretString=json.dumps(moved))
+    before = labels(client)
+    for check_mode in (False, True):
+        refused = step("promoted", begun["version"], check_mode=check_mode)
+        assert refused["failed"] and "was changed since" in refused["msg"] and "(host, port)" in refused["msg"]
+        assert "restored" not in refused["msg"]
+    assert labels(client) == before and current(client) == moved
+
+    planned = step("pending", check_mode=True)
+    assert planned["changed"] and planned["new"]["host"] == "restored" and labels(client) == before
+
+    mended = step("pending")
+    assert mended["changed"] and mended["status"] == "pending" and mended["version"] != begun["version"]
+    # The database may have that password already.
+    assert mended["new"] == {**moved, "username": "mlflow_b", "password": begun["new"]["password"]}
+    assert mended["created"] >= begun["created"] and not step("pending")["changed"]
+    step("promoted", mended["version"])
+    assert current(client) == mended["new"] and step("finished", mended["version"])["status"] == "none"
+
+
+def test_what_is_no_login_is_not_changed_back_either(client, module):
+    name = "mlflow/database/admin"
+    client.create_secret(Name=name, SecretString=json.dumps({"username": "admin", "password": "first", "host": "db"}))
+
+    def step(state, version=""):
+        answer = module("secretsmanager_rotation", secrets=[{"name": name, "version": version}], state=state)
+        return answer if answer.get("failed") else answer["rotations"][name]
+
+    begun = step("pending")
+    changed = {"username": "admin", "password": "first", "engine": "postgres"}
+    client.put_secret_value(SecretId=name, SecretString=json.dumps(changed))
+    refused = step("promoted", begun["version"])
+    assert refused["failed"] and "(engine, host)" in refused["msg"]
+    mended = step("pending")
+    assert mended["new"] == {"username": "admin", "password": begun["new"]["password"], "engine": "postgres"}
+    assert step("promoted", mended["version"])["status"] == "promoted"
+
+
 def test_a_pending_version_of_somebody_else_is_replaced(step, client):
     """One for the role that is in use would change the password under MLflow."""
     foreign = client.put_secret_value(

@@ -1,0 +1,89 @@
+# Copyright: (c) 2026, the mlops.mlflow_aws contributors
+# GNU General Public License v3.0 or later (see LICENSE)
+"""A login to the database as MLflow on a host does it. Private to the collection."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import time
+
+# Runs with MLflow's Python and as its user. What it is asked comes from its standard input, and a content that is not
+# in a file yet becomes one in memory, which libpq opens by its descriptor.
+PROGRAM = """
+import json, os, sys
+import psycopg
+asked = json.load(sys.stdin)
+if asked["content"]:
+    descriptor = os.memfd_create("pg_service")
+    os.write(descriptor, asked["content"].encode())
+    os.environ["PGSERVICEFILE"] = f"/proc/self/fd/{descriptor}"
+else:
+    os.environ["PGSERVICEFILE"] = asked["path"]
+try:
+    with psycopg.connect(f"service={asked['service']}", autocommit=True) as connection:
+        answer = connection.execute(
+            "SELECT session_user::text, current_user::text, "
+            "coalesce((SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()), false)"
+        ).fetchone()
+        roles = connection.execute(
+            "SELECT rolname::text, rolcanlogin, shobj_description(oid, 'pg_authid') FROM pg_roles WHERE rolname = ANY (%s)",
+            ([answer[0], asked["former"]],),
+        ).fetchall()
+    found = {name: {"can_login": can_login, "note": note} for name, can_login, note in roles}
+    print(json.dumps({**dict(zip(("login", "acts_as", "tls"), answer)), "roles": found}))
+except psycopg.Error as error:
+    print(json.dumps({"error": " ".join(str(error).split())}))
+"""
+
+# What trying again does not mend.
+FINAL = (
+    "password authentication failed",
+    "not permitted to log in",
+    "certificate",
+    "definition of service",
+    "does not exist",
+    "No such file",
+    "No module named",
+)
+
+
+def attempt(params, run=subprocess.run):
+    """Log in once; returns the answer, or {"error": ...}."""
+    user = params["user"]
+    command = ["setpriv", f"--reuid={user}", f"--regid={user}", "--init-groups", "env", "-i", "-C", "/"]
+    command += [params["python"], "-I", "-c", PROGRAM]
+    asked = json.dumps({name: params.get(name) for name in ("path", "content", "service", "former")})
+    try:
+        done = run(command, input=asked, capture_output=True, text=True, timeout=60)
+        return json.loads(done.stdout)
+    except subprocess.TimeoutExpired as error:
+        return {"error": f"no answer for {error.timeout:.0f} s"}
+    except OSError as error:
+        return {"error": str(error)}
+    except ValueError:
+        return {"error": f"{params['python']} ended with code {done.returncode}: {done.stderr.strip()[-500:]}"}
+
+
+def login(params, attempt=attempt, sleep=time.sleep, clock=time.monotonic):
+    deadline = clock() + params["patience"]
+    while True:
+        answer = attempt(params)
+        error = answer.get("error")
+        if not error or clock() >= deadline or any(words in error for words in FINAL):
+            return answer
+        sleep(1)
+
+
+def problem(answer, params):
+    """What is wrong with the answer, in words without a secret; or nothing."""
+    if answer.get("error"):
+        return f"MLflow on this host can't log in to its database as {params['expect']}: {answer['error']}"
+    if answer["login"] != params["expect"]:
+        return f"MLflow on this host logs in to its database as {answer['login']}, and should as {params['expect']}."
+    if params["acts_as"] and answer["acts_as"] != params["acts_as"]:
+        return (
+            f"{params['expect']} acts as {answer['acts_as']} in the database, and should as {params['acts_as']}: "
+            "its tables would be lost to the other login."
+        )
+    return None

@@ -1,0 +1,165 @@
+# Copyright: (c) 2026, the mlops.mlflow_aws contributors
+# GNU General Public License v3.0 or later (see LICENSE)
+
+from __future__ import annotations
+
+import errno
+import grp
+import json
+import os
+import stat
+
+import pytest
+from ansible.module_utils.testing import patch_module_args
+from plugin_support import plugin
+
+OLD = "[mlflow]\nhost=db\nport=5432\ndbname=mlflow\nuser=mlflow_b\npassword=hidden-old\n"
+NEW = "[mlflow]\nhost=db\nport=5432\ndbname=mlflow\nuser=mlflow_a\npassword=hidden=new\n# a=b\n"
+
+
+class Server:
+    """Whom the database lets in, and what it says of the roles."""
+
+    def __init__(self):
+        self.refuses = {}
+        self.notes = {}
+        self.asked = []
+        self.path = None
+
+    def login(self, params):
+        self.asked.append((params["content"], self.path.read_text() if self.path.exists() else None))
+        if params["content"] in self.refuses:
+            return {"error": self.refuses[params["content"]]}
+        user = plugin("modules", "mlflow_service_file").settings(params["content"])["user"]
+        roles = {name: {"can_login": can, "note": note} for name, (can, note) in self.notes.items()}
+        roles = {name: role for name, role in roles.items() if name in (user, params["former"])}
+        return {"login": user, "acts_as": "mlflow_owner", "tls": True, "roles": roles}
+
+
+@pytest.fixture
+def server(monkeypatch, tmp_path):
+    server = Server()
+    server.path = tmp_path / "pg_service.conf"
+    module = plugin("modules", "mlflow_service_file")
+    monkeypatch.setattr(module.prove, "__defaults__", (server.login,))
+    return server
+
+
+@pytest.fixture
+def run(server, capsys):
+    def run(content=NEW, check_mode=False, **more):
+        arguments = {
+            "path": str(server.path),
+            "content": content,
+            "expect": "mlflow_a" if content == NEW else "mlflow_b",
+            "group": grp.getgrgid(os.getgid()).gr_name,
+            "_ansible_check_mode": check_mode,
+            **more,
+        }
+        with patch_module_args(arguments), pytest.raises(SystemExit):
+            plugin("modules", "mlflow_service_file").main()
+        output = capsys.readouterr().out
+        assert "hidden" not in output
+        return json.loads(output)
+
+    return run
+
+
+def note(version, created):
+    return plugin("module_utils", "_postgresql").NOTE + json.dumps({"version": version, "created": created})
+
+
+def test_ladder(server, run):
+    planned = run(OLD, check_mode=True)
+    assert planned["changed"] and planned["written"] and not server.path.exists() and server.asked == []
+
+    made = run(OLD)
+    assert made["changed"] and made["written"] and made["login"] == "mlflow_b"
+    assert server.path.read_text() == OLD and stat.S_IMODE(server.path.stat().st_mode) == 0o640
+    assert not run(OLD)["changed"] and not run(OLD, check_mode=True)["changed"]
+    # Nobody is asked for a file that stays.
+    assert server.asked == [(OLD, None)]
+
+    assert run(NEW, check_mode=True)["written"] and server.path.read_text() == OLD
+    assert run(NEW)["login"] == "mlflow_a" and server.path.read_text() == NEW
+    # With exactly what is to be written, while the file is what it was.
+    assert server.asked[1:] == [(NEW, OLD)]
+
+    server.path.chmod(0o600)
+    mended = run(NEW, check_mode=True)
+    assert mended["changed"] and not mended["written"] and stat.S_IMODE(server.path.stat().st_mode) == 0o600
+    assert run(NEW)["changed"] and stat.S_IMODE(server.path.stat().st_mode) == 0o640
+    assert len(server.asked) == 2 and os.listdir(server.path.parent) == ["pg_service.conf"]
+
+
+@pytest.mark.parametrize("before", [None, OLD])
+def test_a_login_that_does_not_work_replaces_nothing(server, run, before):
+    if before:
+        server.path.write_text(before)
+    server.refuses[NEW] = 'FATAL: role "mlflow_a" is not permitted to log in'
+    refused = run(NEW)
+    assert refused["failed"] and "written" not in refused
+    assert refused["msg"] == (
+        'MLflow on this host can\'t log in to its database as mlflow_a: FATAL: role "mlflow_a" is not permitted to log in. '
+        "What was read may have been rotated since: run this again."
+    )
+    assert os.listdir(server.path.parent) == (["pg_service.conf"] if before else [])
+    assert not before or server.path.read_text() == before
+
+
+def test_another_role_than_the_one_that_was_meant_replaces_nothing(server, run):
+    server.path.write_text(OLD)
+    refused = run(NEW, expect="mlflow_c")
+    assert "logs in to its database as mlflow_a, and should as mlflow_c" in refused["msg"]
+    refused = run(NEW, acts_as="somebody")
+    assert "mlflow_a acts as mlflow_owner in the database, and should as somebody" in refused["msg"]
+    assert server.path.read_text() == OLD
+
+
+def test_a_later_login_that_works_is_not_replaced_by_an_earlier_one(server, run):
+    """A rotation has swapped the file and is about to lock the role that is to be written."""
+    server.path.write_text(OLD)
+    server.notes = {"mlflow_a": (True, note("v1", 100.0)), "mlflow_b": (True, note("v2", 200.0))}
+    refused = run(NEW)
+    assert refused["failed"] and server.path.read_text() == OLD
+    assert "as mlflow_b, which has the password of a later rotation (version v2 of" in refused["msg"]
+    assert "than mlflow_a (version v1 of" in refused["msg"] and "run this again" in refused["msg"]
+
+
+@pytest.mark.parametrize("why", ["locked", "another password", "earlier", "no rotation yet", "another database"])
+def test_a_later_login_that_is_of_no_use_is_replaced(server, run, why):
+    server.path.write_text(OLD.replace("host=db", "host=former") if why == "another database" else OLD)
+    server.notes = {"mlflow_a": (True, note("v1", 100.0)), "mlflow_b": (True, note("v2", 200.0))}
+    if why == "locked":
+        server.notes["mlflow_b"] = (False, note("v2", 200.0))
+    elif why == "another password":
+        server.refuses[OLD] = "password authentication failed"
+    elif why == "earlier":
+        server.notes["mlflow_b"] = (True, note("v0", 50.0))
+    elif why == "no rotation yet":
+        server.notes = {"mlflow_a": (True, None), "mlflow_b": (True, "a comment of somebody else")}
+    assert run(NEW)["written"] and server.path.read_text() == NEW
+
+
+def test_a_full_disk_leaves_the_old_file_whole(server, run, monkeypatch):
+    server.path.write_text(OLD)
+
+    def full(_descriptor):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    refused = run(NEW)
+    assert refused["msg"] == f"Could not put {server.path} right: No space left on device."
+    assert server.path.read_text() == OLD and os.listdir(server.path.parent) == ["pg_service.conf"]
+
+
+def test_an_unknown_group_is_named(server, run):
+    assert "no-such-group" in run(NEW, group="no-such-group")["msg"]
+    assert os.listdir(server.path.parent) == []
+
+
+def test_a_link_in_its_place_is_replaced_and_not_followed(server, run, tmp_path):
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.write_text(NEW)
+    server.path.symlink_to(elsewhere)
+    assert run(NEW)["written"] and not server.path.is_symlink() and elsewhere.read_text() == NEW
