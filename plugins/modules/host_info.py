@@ -36,6 +36,11 @@ options:
     type: list
     elements: path
     default: []
+  pythons:
+    description: Interpreters of which the version is returned.
+    type: list
+    elements: path
+    default: []
   units:
     description: Units of systemd, with their suffix.
     type: list
@@ -127,6 +132,11 @@ free_mib:
   returned: always
   type: dict
   sample: {/var/lib/mlflow/tmp: 71234}
+pythons:
+  description: For each of O(pythons) that is there its version, of which the packages of a venv are.
+  returned: always
+  type: dict
+  sample: {/usr/bin/python3: "3.13"}
 units:
   description: For each of O(units) whether it is C(active), and whether it is C(enabled).
   returned: always
@@ -223,6 +233,10 @@ class Host:
         names = next((line for line in lines if line.startswith(("DNS:", "IP Address:"))), "")
         return {"names": names.split(", ") if names else [], "days": int(left // 86400)}
 
+    def python(self, path):
+        code, out, dummy = self.run([path, "-c", "import sys; print('%d.%d' % sys.version_info[:2])"])
+        return None if code else out.strip()
+
     def unit(self, name):
         dummy, out, dummy = self.run(["systemctl", "show", "--property=ActiveState,UnitFileState", name])
         values = dict(line.partition("=")[::2] for line in out.splitlines())
@@ -269,6 +283,7 @@ def main():
             "files": {"type": "list", "elements": "path", "default": []},
             "certificate": {"type": "path"},
             "disks": {"type": "list", "elements": "path", "default": []},
+            "pythons": {"type": "list", "elements": "path", "default": []},
             "units": {"type": "list", "elements": "str", "default": []},
             "newer": {
                 "type": "list",
@@ -304,6 +319,7 @@ def main():
         processors=len(os.sched_getaffinity(0)),
         memory_mib=host.memory_mib(),
         free_mib={path: host.free_mib(path) for path in wanted["disks"]},
+        pythons={path: found for path, found in ((path, host.python(path)) for path in wanted["pythons"]) if found},
         units={name: host.unit(name) for name in wanted["units"]},
         newer={item["name"]: host.newer(item["than"], item["paths"]) for item in wanted["newer"]},
     )

@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import subprocess
+import sys
 
 import pytest
 from plugin_support import plugin
@@ -113,3 +114,14 @@ def test_newer(tmp_path):
     paths = [str(tmp_path / name) for name in ("old", "new", "folder", "none")]
     assert newer(str(tmp_path / "mark"), paths) == [str(tmp_path / "new"), str(tmp_path / "folder" / "new")]
     assert newer(str(tmp_path / "none"), paths) == [str(tmp_path / "none")]
+
+
+def test_the_version_of_an_interpreter():
+    def run(argv):
+        done = subprocess.run(argv, capture_output=True, text=True, check=False)
+        return done.returncode, done.stdout, done.stderr
+
+    asked = host({sys.executable: run, "/usr/bin/broken": lambda argv: (1, "", "no")})
+    assert asked.python(sys.executable) == f"{sys.version_info[0]}.{sys.version_info[1]}"
+    assert asked.python("/usr/bin/broken") is None
+    assert asked.python("/usr/bin/nothing") is None

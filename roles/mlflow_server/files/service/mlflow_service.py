@@ -38,6 +38,7 @@ import mlflow_logins
 import mlflow_malformed
 import mlflow_metrics
 import mlflow_routes
+import mlflow_schema
 import mlflow_shortcuts
 import mlflow_sources
 from mlflow_ready import Readiness
@@ -347,6 +348,8 @@ def create_app():
     # It has no request yet. uvicorn would only note that it shall end, and MLflow tries a database that does not let it in
     # for a hundred seconds.
     noted = signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    # Before a store is opened: it would migrate a schema that is behind.
+    mlflow_schema.refuse_another(with_auth=bool(os.environ.get("MLFLOW_AUTH_CONFIG_PATH")))
     _set_internal_variables()
     _fit_pools()
     mlflow_artifacts.give_up_in_time()

@@ -4,32 +4,48 @@
 
     mlflow_setup.py prepare           write down what this installation expects (once per venv)
     mlflow_setup.py apply [--check]   migrate the database and make the administrator where needed
+    mlflow_setup.py whole             compare what is installed with what the packages say of it
 
 `apply` reads {"username": ..., "password": ..., "wants_key": ..., "artifacts": {"root": ..., "endpoint": ...}} from its
 standard input (only the last without authentication), so that no password is in an argument or in the environment. It
-prints one JSON object: changed, actions, max_connections and tls; the key that all hosts share, if it is wanted; and the
-file with the administrator's password, if it made one because none was given. When nothing is to be done it does not
-import MLflow, which takes seconds.
+prints one JSON object: changed, actions, max_connections and tls; the key that all hosts share, if it is wanted; the
+file with the administrator's password, if it made one because none was given; and what it waited for. When nothing is to be
+done it does not import MLflow, which takes seconds. A database of a newer MLflow is refused, with --check too.
+
+A migration wants locks that nobody else may have, and behind it in the queue everybody waits who uses the table. So it waits
+for a lock some seconds only, gives its place up and tries again later. It is one transaction: nothing is left of a try that
+failed. What it waits for is in the journal at once: journalctl -t mlflow-setup.
 
 It also notes in a table of its own which artifact store the database is used with, and since when: mlflow_gc.py removes
 only what was made since. In a tag of MLflow's, any user who may edit that experiment could change it.
 """
 
 import argparse
+import base64
 import contextlib
+import csv
 import gc
 import gzip
+import hashlib
 import importlib.util
 import json
 import multiprocessing
 import os
 import secrets
 import sys
+import sysconfig
+import syslog
+import time
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
-STORE_URI = "postgresql+psycopg:///?service=mlflow"
-EXPECTED = Path(sys.prefix) / "mlflow-server.json"
+import mlflow_locks
+import mlflow_schema
+from mlflow_schema import EXPECTED, SHARED
+
+# The names of the session that holds the lock, and of those that migrate.
+HOLDS, MIGRATES = "mlflow-setup", "mlflow-migration"
+STORE_URI = f"postgresql+psycopg:///?service=mlflow&application_name={MIGRATES}"
 COMPRESSED = (".css", ".js", ".json", ".svg")
 # What MLflow imports late, or what takes longest to compile: half of it. Where a name is none any more it only takes longer.
 COMPILED_BESIDE = (
@@ -44,9 +60,16 @@ COMPILED_BESIDE = (
 )
 # Any number, as long as all hosts use the same: one host migrates, the others wait for it.
 LOCK = 0x6D6C666C6F77
-LOCK_TIMEOUT = "15min"
-# What the hosts of a deployment share and nobody gave them. MLflow's own tables have no place for it.
-SHARED = "mlflow_server_shared"
+# Seconds between two looks whether the other host is through. As long as it lives it is waited for.
+EVERY = 2.0
+# How long one statement waits for a lock, in every session of this program. Meanwhile the requests of all hosts wait behind it.
+LOCK_TIMEOUT = "5s"
+# Seconds between two tries of a migration that got no lock: twelve minutes. RDS ends an idle transaction after ten.
+PAUSES = (5, 10, 20, 40, *[60] * 10)
+# Seconds that transactions which have been open for long get to end before the first try.
+PATIENCE = 60
+# PostgreSQL's codes for a lock that was not had in time, and for one of two that wait for each other.
+NO_LOCK = ("55P03", "40P01")
 ARTIFACT_STORES = "mlflow_aws_artifact_stores"
 PASSWORD_FILE = Path(os.environ.get("HOME", "."), "admin-password")
 KEY = "flask_secret_key"
@@ -95,24 +118,65 @@ def prepare():
     from mlflow.version import VERSION
 
     auth_scripts = ScriptDirectory.from_config(auth_db._get_alembic_config(""))
+    tracking_scripts = ScriptDirectory.from_config(tracking_db._get_alembic_config(""))
     expected = {
         "version": VERSION,
         "tracking": tracking_db._get_latest_schema_revision(),
         "auth": auth_scripts.get_current_head(),
+        # What it can migrate from: any other revision is one of a newer MLflow.
+        "known": {
+            "tracking": sorted(script.revision for script in tracking_scripts.walk_revisions()),
+            "auth": sorted(script.revision for script in auth_scripts.walk_revisions()),
+        },
     }
     EXPECTED.write_text(json.dumps(expected) + "\n", encoding="utf-8")
 
 
+def damaged():
+    """
+    Return the first files that are not what their package says, or a line on what is wrong with all of it.
+
+    After a loss of power the mark of a finished venv may be on the disk and what was unpacked before it may not.
+    """
+    packages = Path(sysconfig.get_path("purelib"))
+    records = sorted(packages.glob("*.dist-info/RECORD"))
+    if len(records) != len(list(packages.glob("*.dist-info"))) or not records:
+        return [f"lists of packages in {packages}"]
+    wrong = []
+    for record in records:
+        with record.open(newline="", encoding="utf-8") as rows:
+            listed = [row for row in csv.reader(rows) if len(row) == 3]
+        wrong += [str(record)] if not listed else []
+        wrong += [str(packages / name) for name, wanted, dummy in listed if wanted and not _is(packages / name, wanted)]
+    if not EXPECTED.is_file() or not EXPECTED.stat().st_size:
+        wrong.append(str(EXPECTED))
+    return wrong[:5]
+
+
+def _is(file, wanted):
+    """Whether this is a file's content, by a RECORD's `sha256=…`."""
+    kind, dummy, digest = wanted.partition("=")
+    try:
+        content = file.read_bytes()
+    except OSError:
+        return False
+    return base64.urlsafe_b64encode(hashlib.new(kind, content).digest()).rstrip(b"=").decode() == digest
+
+
 def _shared_key(connection):
     """The key that signs sessions, or nothing where none was made yet."""
-    if connection.execute("SELECT to_regclass(%s)", (SHARED,)).fetchone()[0] is None:
+    if not mlflow_schema.there(connection, SHARED):
         return ""
     row = connection.execute(f"SELECT value FROM {SHARED} WHERE name = %s", (KEY,)).fetchone()
     return row[0] if row else ""
 
 
-def _make_shared_key(connection):
+def _make_shared_table(connection):
     connection.execute(f"CREATE TABLE IF NOT EXISTS {SHARED} (name text PRIMARY KEY, value text NOT NULL)")
+
+
+def _make_shared_key(connection):
+    _make_shared_table(connection)
     insert = f"INSERT INTO {SHARED} VALUES (%s, %s) ON CONFLICT DO NOTHING"
     connection.execute(insert, (KEY, secrets.token_urlsafe(32)))
     return _shared_key(connection)
@@ -130,7 +194,7 @@ def _make_password():
 
 def _noted(connection):
     """Return the artifact store that was noted last."""
-    if connection.execute("SELECT to_regclass(%s)", (ARTIFACT_STORES,)).fetchone()[0] is None:
+    if not mlflow_schema.there(connection, ARTIFACT_STORES):
         return None
     return connection.execute(f"SELECT root, endpoint FROM {ARTIFACT_STORES} ORDER BY since DESC LIMIT 1").fetchone()
 
@@ -150,29 +214,57 @@ def _note(connection, artifacts):
         )
 
 
+def _note_version(connection, expected):
+    """Note which MLflow this schema is of, for whoever finds one that is too new for it."""
+    _make_shared_table(connection)
+    connection.execute(
+        f"INSERT INTO {SHARED} VALUES (%s, %s) ON CONFLICT (name) DO UPDATE SET value = excluded.value",
+        (mlflow_schema.NOTE, json.dumps({name: expected[name] for name in ("version", "tracking", "auth")})),
+    )
+
+
+def _known(expected):
+    """The revisions that this MLflow can migrate from. Installed by an earlier role it has no list of them."""
+    if "known" not in expected:
+        import mlflow.server.auth.db.utils as auth_db
+        import mlflow.store.db.utils as tracking_db
+        from alembic.script import ScriptDirectory
+
+        for kind, module in (("tracking", tracking_db), ("auth", auth_db)):
+            scripts = ScriptDirectory.from_config(module._get_alembic_config(""))
+            expected.setdefault("known", {})[kind] = [script.revision for script in scripts.walk_revisions()]
+    return expected["known"]
+
+
+def _refuse_newer(connection, expected, with_auth):
+    """There is no way back to an older schema: say so before anything is changed."""
+    for kind, found in mlflow_schema.revisions(connection, with_auth).items():
+        if found in (None, expected[kind]) or found in _known(expected)[kind]:
+            continue
+        version = mlflow_schema.made_by(connection, kind, found)
+        who, needs = "a newer MLflow", "the version that migrated it"
+        if version:
+            who, needs = f"MLflow {version}", f"{version} or newer"
+        raise SystemExit(
+            f"The database was migrated by {who} ({kind} schema {found}), and mlflow_server_version is {expected['version']}, "
+            "which does not know that schema. There is no way back but a backup: set mlflow_server_version to "
+            f"{needs}, or restore the database. Nothing was changed."
+        )
+
+
 def _schema_actions(connection, expected, username):
     """Return what is to be done with MLflow's own tables."""
-
-    def revision(table):
-        if connection.execute("SELECT to_regclass(%s)", (table,)).fetchone()[0] is None:
-            return None
-        row = connection.execute(f"SELECT version_num FROM {table}").fetchone()
-        return row and row[0]
-
-    actions = []
-    current = revision("alembic_version")
-    if current != expected["tracking"]:
-        actions.append(f"migrate the tracking schema from {current or 'nothing'} to {expected['tracking']}")
-    if username:
-        current = revision("alembic_version_auth")
-        if current != expected["auth"]:
-            actions.append(f"migrate the authentication schema from {current or 'nothing'} to {expected['auth']}")
-        has_users = connection.execute("SELECT to_regclass('users')").fetchone()[0] is not None
-        if (
-            not has_users
-            or connection.execute("SELECT 1 FROM users WHERE username = %s", (username,)).fetchone() is None
-        ):
-            actions.append(f"create the administrator {username}")
+    names = {"tracking": "tracking", "auth": "authentication"}
+    actions = [
+        f"migrate the {names[kind]} schema from {current or 'nothing'} to {expected[kind]}"
+        for kind, current in mlflow_schema.revisions(connection, username).items()
+        if current != expected[kind]
+    ]
+    if username and (
+        not mlflow_schema.there(connection, "users")
+        or connection.execute("SELECT 1 FROM users WHERE username = %s", (username,)).fetchone() is None
+    ):
+        actions.append(f"create the administrator {username}")
     return actions
 
 
@@ -192,13 +284,21 @@ class Work:
 
     def __init__(self, connection, expected, wanted):
         self._connection = connection
+        self._expected = expected
         self._wanted = wanted
         self._artifacts = wanted.get("artifacts")
+        _refuse_newer(connection, expected, bool(wanted.get("username")))
         self.schema = _schema_actions(connection, expected, wanted.get("username"))
         self.key = _shared_key(connection) if wanted.get("wants_key") else None
         self.notes = bool(
             self._artifacts and _noted(connection) != (self._artifacts["root"], self._artifacts["endpoint"])
         )
+        note = mlflow_schema.noted(connection)
+        self.notes_version = any(note.get(kind) != expected[kind] for kind in mlflow_schema.TABLES)
+
+    @property
+    def migrates(self):
+        return any(action.startswith("migrate ") for action in self.schema)
 
     @property
     def actions(self):
@@ -206,11 +306,11 @@ class Work:
             *self.schema,
             *(["make the key that signs sessions"] if self.key == "" else []),
             *([f"note the artifact store {self._artifacts['root']}"] if self.notes else []),
+            *([f"note that the schema is of MLflow {self._expected['version']}"] if self.notes_version else []),
         ]
 
-    def do(self):
-        """Return the file with the administrator's password, if one was made."""
-        made = {}
+    def do(self, made):
+        """Do it, and put into `made` the file with the administrator's password, if one was made."""
         if self.schema:
             password = self._wanted.get("password")
             if not password and any(action.startswith("create the administrator") for action in self.schema):
@@ -221,41 +321,131 @@ class Work:
             self.key = _make_shared_key(self._connection)
         if self.notes:
             _note(self._connection, self._artifacts)
-        return made
+        if self.notes_version:
+            _note_version(self._connection, self._expected)
+
+
+def _connect(application=HOLDS):
+    import psycopg
+
+    return psycopg.connect(f"service=mlflow connect_timeout=10 application_name={application}", autocommit=True)
+
+
+def _got_no_lock(error):
+    """Whether a lock was missing, whoever has wrapped what PostgreSQL said."""
+    while error is not None:
+        if getattr(error, "sqlstate", None) in NO_LOCK or getattr(getattr(error, "orig", None), "sqlstate", None) in NO_LOCK:
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+class Turn:
+    """One host is at it, whoever else comes waits; and what is in the way of a migration is waited for."""
+
+    def __init__(self, connection):
+        self._connection = connection
+        self.waited = []
+
+    def _say(self, text):
+        """In the journal now, and in the answer at the end."""
+        if text not in self.waited:
+            self.waited.append(text)
+            syslog.openlog(HOLDS)
+            syslog.syslog(syslog.LOG_NOTICE, text)
+
+    def look(self, work):
+        """Look what is to be done. Where another host migrates its locks are in the way of that, too."""
+        import psycopg
+
+        while True:
+            try:
+                return work()
+            except psycopg.errors.LockNotAvailable:
+                holder = mlflow_locks.holder(self._connection, LOCK)
+                if not holder:
+                    raise
+                self._say(f"Waits while another host prepares the database: {holder}")
+                time.sleep(EVERY)
+
+    def take(self):
+        """Wait until no other host is at it. Who holds the lock may take hours, and a host that died lets it go."""
+        while not self._connection.execute("SELECT pg_try_advisory_lock(%s)", (LOCK,)).fetchone()[0]:
+            holder = mlflow_locks.holder(self._connection, LOCK)
+            if holder:
+                self._say(f"Waits while another host prepares the database: {holder}")
+            time.sleep(EVERY)
+
+    def let_go(self):
+        self._connection.execute("SELECT pg_advisory_unlock(%s)", (LOCK,))
+
+    def look_ahead(self):
+        """Give transactions that have been open for long some time to end: each try would make the requests wait."""
+        deadline = time.monotonic() + PATIENCE
+        while (found := mlflow_locks.open_for_long(self._connection)) and time.monotonic() < deadline:
+            self._say(f"Waits for transactions that have been open for long: {'; '.join(found)}")
+            time.sleep(min(EVERY, PATIENCE))
+
+    def do(self, work, look, made):
+        """Do the work, looked at again before each further try, until it is done or the patience is at its end."""
+        if work.migrates:
+            self.look_ahead()
+        for pause in (*PAUSES, None):
+            with mlflow_locks.Watch(_connect, MIGRATES) as watch:
+                try:
+                    work.do(made)
+                    return work
+                except Exception as error:
+                    # Nothing is left of a try that failed, or of its last transaction: look again what is to be done.
+                    actions = " and ".join(work.actions)
+                    if not _got_no_lock(error):
+                        raise SystemExit(f"Could not {actions}: {error}") from None
+            in_the_way = "; ".join(watch.seen) or "nobody who was there for long"
+            if pause is None:
+                raise SystemExit(
+                    f"Could not {actions}: {len(PAUSES) + 1} times a lock was not to be had for {LOCK_TIMEOUT}. "
+                    f"Longer than that the requests should not wait behind it. In the way: {in_the_way}. Have that end "
+                    "(SELECT pg_terminate_backend(PID)), then run this again. What failed has changed nothing."
+                )
+            self._say(f"Got no lock for {LOCK_TIMEOUT} and tries again in {pause} s. In the way: {in_the_way}")
+            time.sleep(pause)
+            work = look()
 
 
 def apply(check):
     import psycopg
 
     wanted = json.load(sys.stdin)
-    expected = json.loads(EXPECTED.read_text(encoding="utf-8"))
-
+    expected = mlflow_schema.expected()
+    # For the sessions that MLflow opens as well, of which each migrates in another one.
+    os.environ["PGOPTIONS"] = f"{os.environ.get('PGOPTIONS', '')} -c lock_timeout={LOCK_TIMEOUT}".strip()
     try:
-        connection = psycopg.connect("service=mlflow connect_timeout=10", autocommit=True)
+        connection = _connect()
     except psycopg.OperationalError as error:
         raise SystemExit(f"The database does not let MLflow in: {str(error).strip()}") from None
     made = {}
-    with connection:
-        maximum = int(connection.execute("SHOW max_connections").fetchone()[0])
-        tls = connection.execute("SELECT version FROM pg_stat_ssl WHERE pid = pg_backend_pid() AND ssl").fetchone()
-        work = Work(connection, expected, wanted)
-        actions = work.actions
-        if actions and not check:
-            connection.execute(f"SET lock_timeout = '{LOCK_TIMEOUT}'")
-            connection.execute("SELECT pg_advisory_lock(%s)", (LOCK,))
-            # Another host may have done it while this one waited.
-            work = Work(connection, expected, wanted)
+    try:
+        with connection:
+            maximum = int(connection.execute("SHOW max_connections").fetchone()[0])
+            tls = connection.execute("SELECT version FROM pg_stat_ssl WHERE pid = pg_backend_pid() AND ssl").fetchone()
+            turn = Turn(connection)
+
+            def work_now():
+                return Work(connection, expected, wanted)
+
+            work = turn.look(work_now)
             actions = work.actions
-            try:
-                made = work.do()
-            except Exception as error:
-                if "Can't locate revision" in str(error):
-                    raise SystemExit(
-                        "The database was migrated by a newer MLflow than this "
-                        f"{expected['version']}, and there is no way back but a backup: "
-                        "install the newer version, or restore the database."
-                    ) from None
-                raise SystemExit(f"Could not {' and '.join(actions)}: {error}") from None
+            if actions and not check:
+                turn.take()
+                # Another host may have done it while this one waited.
+                work = work_now()
+                actions = work.actions
+                work = turn.do(work, work_now, made)
+                turn.let_go()
+            made["waited"] = turn.waited
+    except psycopg.OperationalError as error:
+        what = "does not let us look, run this again when it does" if _got_no_lock(error) else "broke off, run this again"
+        raise SystemExit(f"The database {what}: {' '.join(str(error).split())}") from None
     if work.key:
         made["key"] = work.key
     return {"changed": bool(actions), "actions": actions, "max_connections": maximum, "tls": tls and tls[0], **made}
@@ -263,12 +453,16 @@ def apply(check):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("command", choices=["prepare", "apply"])
+    parser.add_argument("command", choices=["prepare", "apply", "whole"])
     parser.add_argument("--check", action="store_true", help="say what would be done, change nothing")
     arguments = parser.parse_args()
     os.umask(0o022)
     if arguments.command == "prepare":
         prepare()
+    elif arguments.command == "whole":
+        wrong = damaged()
+        if wrong:
+            raise SystemExit(f"Not as it was installed: {', '.join(wrong)}")
     else:
         print(json.dumps(apply(arguments.check)))
 

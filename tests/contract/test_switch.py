@@ -1,0 +1,112 @@
+# Copyright: (c) 2026, the mlops.mlflow_aws contributors
+# GNU General Public License v3.0 or later (see LICENSE)
+"""The mlflow_server role switches last: what is refused, or breaks off, leaves a host that starts with what it had."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import pytest
+from repository import ROOT, load_yaml
+
+ROLE = ROOT / "roles" / "mlflow_server"
+# What a start of the service reads.
+ARMS = re.compile(r"/current'?\"?, |__mlflow_server_(unit|next_unit|handover_unit|socket_unit) \}\}|mlflow\.env|auth\.ini")
+
+
+def steps(tasks) -> list[dict]:
+    """The tasks in the order in which they run, without those of a rescue."""
+    found = []
+    for task in tasks:
+        inner = {key.split(".")[-1]: value for key, value in task.items()}
+        if "block" in inner:
+            found += steps(inner["block"])
+        file = inner.get("import_tasks") or inner.get("include_tasks")
+        if file:
+            found += steps(load_yaml(ROLE / "tasks" / (file["file"] if isinstance(file, dict) else file)))
+        elif "block" not in inner:
+            found.append(task)
+    return found
+
+
+@pytest.fixture(scope="module")
+def order() -> list[dict]:
+    return steps(load_yaml(ROLE / "tasks" / "main.yml"))
+
+
+def place(order, name) -> int:
+    return next(number for number, task in enumerate(order) if task["name"] == name)
+
+
+def writes(task) -> str:
+    """What a task puts on the host, as text."""
+    files = task.get("mlops.mlflow_aws.host_files")
+    return json.dumps([files, task.get("vars")]) if files else ""
+
+
+def test_the_database_is_looked_at_before_anything_is_switched(order):
+    look, connections = place(order, "Look at the database"), place(order, "Refuse more connections than the database takes")
+    migrate, key = place(order, "Migrate the database and make the administrator"), place(order, "Write the settings")
+    assert look < place(order, "Refuse a database that can't be prepared") < connections < migrate < key
+    assert "--check" in json.dumps(order[look])
+    assert "--check" not in json.dumps(order[migrate])
+
+
+def test_what_a_start_reads_is_written_after_the_migration(order):
+    arming = [number for number, task in enumerate(order) if ARMS.search(writes(task))]
+    assert arming, "the pattern finds nothing"
+    migrate = place(order, "Migrate the database and make the administrator")
+    assert not [order[number]["name"] for number in arming if number < migrate]
+    # The service's own code as well, beside what asks the database.
+    all_code = [number for number, task in enumerate(order) if "{{ __mlflow_server_code_files +" in writes(task)]
+    assert all_code == [place(order, "Write the settings")]
+
+
+def test_what_is_not_linked_yet_logs_in_by_its_own_path(order):
+    # The first run has no link by then.
+    link, service_file = place(order, "Write the settings"), place(order, "Write the database's address and password")
+    assert service_file < link
+    assert "__mlflow_server_login_python" in order[service_file]["mlops.mlflow_aws.mlflow_service_file"]["python"]
+    assert "__mlflow_server_login_python: \"{{ __mlflow_server_venv }}" in (ROLE / "tasks" / "configure.yml").read_text()
+
+
+def test_what_proved_itself_is_kept_before_and_after(order):
+    kept = [number for number, task in enumerate(order) if task["name"] == "Keep what these processes were started with"]
+    assert len(kept) == 2
+    assert kept[0] < place(order, "Write the settings")
+    assert kept[1] > place(order, "Hand over to processes with the new settings")
+
+
+def test_what_did_not_prove_itself_is_put_back():
+    block = load_yaml(ROLE / "tasks" / "service.yml")[0]
+    assert "put_back.yml" in json.dumps(block["rescue"])
+
+
+def test_all_that_is_kept_is_what_is_armed():
+    kept = (ROLE / "tasks" / "keep.yml").read_text()
+    units = ("__mlflow_server_unit", "next_unit", "handover_unit", "socket_unit")
+    for name in ("current", "mlflow.env", "auth.ini", "aws-credentials", *units):
+        assert name in kept
+    # Right for any process: an old one must not come back.
+    assert "pg_service" not in kept and "flask-secret-key" not in kept
+
+
+def test_the_packages_are_on_the_disk_before_their_mark(order):
+    mark = place(order, "Mark the venv as finished")
+    assert order[mark - 1]["ansible.builtin.command"]["argv"][0] == "sync"
+    assert place(order, "Compile what the server uses, and note what this version expects of its database") < mark - 1
+
+
+def test_the_mark_names_packages_interpreter_and_its_version():
+    variables = load_yaml(ROLE / "vars" / "main.yml")
+    for name in ("requirements", "interpreter", "python_version"):
+        assert f"__mlflow_server_{name}" in variables["__mlflow_server_venv_mark"]
+    # Another lock file is another folder: what runs is not changed.
+    assert "__mlflow_server_requirements" in variables["__mlflow_server_venv"]
+
+
+def test_all_of_the_services_code_is_brought():
+    files = {path.name for path in (ROLE / "files" / "service").glob("*.py")}
+    code = load_yaml(ROLE / "vars" / "main.yml")["__mlflow_server_code_files"]
+    assert {item["path"].rpartition("/")[2] for item in code} == files

@@ -1,0 +1,373 @@
+# Copyright: (c) 2026, the mlops.mlflow_aws contributors
+# GNU General Public License v3.0 or later (see LICENSE)
+"""How a database is prepared: what is refused, what is waited for, and who is named. A real PostgreSQL, and no MLflow."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+import json
+import re
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "roles" / "mlflow_server" / "files" / "service"))
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+import mlflow_locks  # noqa: E402
+import mlflow_schema  # noqa: E402
+import mlflow_setup  # noqa: E402
+import postgres  # noqa: E402
+
+psycopg = pytest.importorskip("psycopg")
+
+EXPECTED = {
+    "version": "3.17.2",
+    "tracking": "t3",
+    "auth": "a2",
+    "known": {"tracking": ["t1", "t2", "t3"], "auth": ["a1", "a2"]},
+}
+WANTED = {"username": "admin", "password": "not so secret", "artifacts": {"root": "s3://bucket/x", "endpoint": ""}}
+TABLES = """
+    CREATE TABLE alembic_version (version_num text);
+    CREATE TABLE alembic_version_auth (version_num text);
+    CREATE TABLE users (username text);
+    CREATE TABLE runs (run_uuid text); CREATE TABLE logged_models (model_id text); CREATE TABLE trace_info (request_id text);
+    INSERT INTO alembic_version VALUES ('t1'); INSERT INTO alembic_version_auth VALUES ('a2'); INSERT INTO users VALUES ('admin');
+"""
+
+
+@pytest.fixture(scope="module")
+def server():
+    with postgres.server() as socket:
+        yield socket
+
+
+@pytest.fixture
+def connect(server, tmp_path, monkeypatch):
+    """Connections to a database of this test's own, as whoever reads the service file gets them."""
+    address = f"host={server} user=mlflow"
+    with psycopg.connect(f"{address} dbname=postgres", autocommit=True) as admin:
+        admin.execute("DROP DATABASE IF EXISTS mlflow WITH (FORCE)")
+        admin.execute("CREATE DATABASE mlflow")
+    service = tmp_path / "pg_service.conf"
+    service.write_text(f"[mlflow]\nhost={server}\nuser=mlflow\ndbname=mlflow\napplication_name=mlflow\n")
+    monkeypatch.setenv("PGSERVICEFILE", str(service))
+    monkeypatch.setenv("PGOPTIONS", "")
+    opened = []
+
+    def connect(**arguments):
+        opened.append(psycopg.connect("service=mlflow", **{"autocommit": True, **arguments}))
+        return opened[-1]
+
+    yield connect
+    for connection in opened:
+        connection.close()
+
+
+@pytest.fixture
+def prepared(connect, tmp_path, monkeypatch):
+    """A database that is two revisions behind, and an MLflow whose migration alters a table and nothing else."""
+    connect().execute(TABLES)
+    file = tmp_path / "mlflow-server.json"
+    file.write_text(json.dumps(EXPECTED))
+    monkeypatch.setattr(mlflow_schema, "EXPECTED", file)
+    monkeypatch.setattr(mlflow_setup, "EVERY", 0.1)
+    monkeypatch.setattr(mlflow_setup, "LOCK_TIMEOUT", "500ms")
+    monkeypatch.setattr(mlflow_setup, "PAUSES", (0.1,) * 3)
+    monkeypatch.setattr(mlflow_setup, "PATIENCE", 0)
+    monkeypatch.setattr(mlflow_locks, "LONG", 0.1)
+    monkeypatch.setattr(mlflow_locks.Watch, "EVERY", 0.05)
+    tries = []
+
+    def migrate(username, password):
+        tries.append(time.monotonic())
+        # As Alembic does: in a session of its own, all in one transaction.
+        with psycopg.connect(f"service=mlflow application_name={mlflow_setup.MIGRATES}") as session:
+            session.execute("ALTER TABLE trace_info ADD COLUMN new text")
+            session.execute("ALTER TABLE runs ADD COLUMN new text")
+            session.execute("UPDATE alembic_version SET version_num = 't3'")
+
+    monkeypatch.setattr(mlflow_setup, "_migrate", migrate)
+    return tries
+
+
+def apply(monkeypatch, check=False, **wanted):
+    monkeypatch.setattr(sys, "stdin", io.StringIO(json.dumps(WANTED | wanted)))
+    return mlflow_setup.apply(check)
+
+
+def in_background(work):
+    """Call it in a thread; returns what gives the answer, or raises what was raised."""
+    answer = []
+
+    def run():
+        try:
+            answer.append(work())
+        except BaseException as error:
+            answer.append(error)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+
+    def result():
+        thread.join(20)
+        assert answer, "it still waits"
+        if isinstance(answer[0], BaseException):
+            raise answer[0]
+        return answer[0]
+
+    return result
+
+
+def revision(connect):
+    return connect().execute("SELECT version_num FROM alembic_version").fetchone()[0]
+
+
+def test_it_migrates_once_and_notes_the_version(connect, prepared, monkeypatch):
+    looked = apply(monkeypatch, check=True)
+    assert looked["changed"] and "migrate the tracking schema from t1 to t3" in looked["actions"]
+    assert revision(connect) == "t1"
+    assert apply(monkeypatch)["actions"] == looked["actions"]
+    assert revision(connect) == "t3" and len(prepared) == 1
+    assert mlflow_schema.noted(connect()) == {"version": "3.17.2", "tracking": "t3", "auth": "a2"}
+    again = apply(monkeypatch)
+    assert not again["changed"] and again["actions"] == [] and len(prepared) == 1
+
+
+def test_a_lock_that_is_not_to_be_had_is_given_up_and_tried_again(connect, prepared, monkeypatch):
+    reader = connect(autocommit=False, application_name="pg_dump")
+    reader.execute("SELECT count(*) FROM runs WHERE run_uuid <> 'a value of somebody''s'")
+    pid = reader.info.backend_pid
+    slowest, over = 0.0, threading.Event()
+
+    def others():
+        """Requests that want the table meanwhile stand behind the migration in the queue."""
+        nonlocal slowest
+        connection = psycopg.connect("service=mlflow", autocommit=True)
+        with connection:
+            while not over.is_set():
+                begin = time.monotonic()
+                connection.execute("INSERT INTO runs (run_uuid) VALUES ('x')")
+                slowest = max(slowest, time.monotonic() - begin)
+
+    served, result = in_background(others), in_background(lambda: apply(monkeypatch))
+    while len(prepared) < 2:
+        time.sleep(0.05)
+    reader.rollback()
+    answer = result()
+    over.set()
+    served()
+    assert slowest < 2.0
+    assert revision(connect) == "t3"
+    assert len(prepared) in (2, 3)
+    said = next(text for text in answer["waited"] if "Got no lock" in text)
+    assert f"pid {pid}, user mlflow (pg_dump), idle in transaction since 20" in said
+    assert "somebody" not in " ".join(answer["waited"])
+
+
+def test_whoever_is_in_the_way_for_ever_is_named_and_nothing_is_changed(connect, prepared, monkeypatch):
+    reader = connect(autocommit=False, application_name="psql")
+    reader.execute("SELECT count(*) FROM runs WHERE run_uuid <> 'a value'")
+    with pytest.raises(SystemExit) as refusal:
+        apply(monkeypatch)
+    assert len(prepared) == 4
+    text = str(refusal.value)
+    assert "Could not migrate the tracking schema from t1 to t3" in text and "4 times a lock was not to be had for 500ms" in text
+    assert f"In the way: pid {reader.info.backend_pid}, user mlflow (psql), idle in transaction since 20" in text
+    assert "a value" not in text
+    assert revision(connect) == "t1"
+    # All of it was taken back, what was altered before the wait as well.
+    columns = "SELECT count(*) FROM information_schema.columns WHERE column_name = 'new'"
+    assert connect().execute(columns).fetchone() == (0,)
+    locks = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'"
+    assert connect().execute(locks).fetchone() == (0,)
+
+
+def test_transactions_that_are_open_for_long_are_waited_for_before_the_first_try(connect, prepared, monkeypatch):
+    monkeypatch.setattr(mlflow_setup, "PATIENCE", 20)
+    reader = connect(autocommit=False)
+    reader.execute("SELECT * FROM runs")
+    result = in_background(lambda: apply(monkeypatch))
+    time.sleep(1)
+    assert not prepared
+    reader.rollback()
+    answer = result()
+    assert len(prepared) == 1
+    assert any(f"open for long: pid {reader.info.backend_pid}, user mlflow" in text for text in answer["waited"])
+
+
+def test_short_transactions_are_not_waited_for(connect, prepared):
+    busy, over = connect(), threading.Event()
+
+    def work():
+        while not over.is_set():
+            with busy.transaction():
+                busy.execute("INSERT INTO runs (run_uuid) VALUES ('x')")
+
+    done = in_background(work)
+    try:
+        for _ in range(5):
+            assert mlflow_locks.open_for_long(connect()) == []
+    finally:
+        over.set()
+        done()
+
+
+def test_another_host_is_waited_for_as_long_as_it_lives_and_named(connect, prepared, monkeypatch):
+    holder = connect(application_name=mlflow_setup.HOLDS)
+    holder.execute("SELECT pg_advisory_lock(%s)", (mlflow_setup.LOCK,))
+    pid = holder.info.backend_pid
+    result = in_background(lambda: apply(monkeypatch))
+    # Longer than lock_timeout is: it is no limit to this.
+    time.sleep(1.5)
+    assert not prepared
+    # It was the other one that did it.
+    holder.execute("ALTER TABLE runs ADD COLUMN new text; UPDATE alembic_version SET version_num = 't3'")
+    holder.close()
+    answer = result()
+    assert not prepared
+    said = f"Waits while another host prepares the database: pid {pid}, user mlflow (mlflow-setup)"
+    assert answer["waited"][0].startswith(said)
+
+
+def test_a_look_while_another_host_migrates_waits_too(connect, prepared, monkeypatch):
+    holder, session = connect(), connect(autocommit=False)
+    holder.execute("SELECT pg_advisory_lock(%s)", (mlflow_setup.LOCK,))
+    session.execute("LOCK TABLE users IN ACCESS EXCLUSIVE MODE")
+    result = in_background(lambda: apply(monkeypatch, check=True))
+    time.sleep(1.5)
+    session.commit()
+    holder.close()
+    assert "another host prepares" in result()["waited"][0]
+    # Where nobody migrates, somebody else has it.
+    session.execute("LOCK TABLE users IN ACCESS EXCLUSIVE MODE")
+    with pytest.raises(SystemExit, match="does not let us look"):
+        apply(monkeypatch, check=True)
+
+
+@pytest.mark.parametrize("check", [True, False])
+@pytest.mark.parametrize("table, found", [("alembic_version", "t4"), ("alembic_version_auth", "a3")])
+def test_a_database_of_a_newer_version_is_refused_by_name(connect, prepared, monkeypatch, check, table, found):
+    database = connect()
+    database.execute(f"UPDATE {table} SET version_num = '{found}'")
+    with pytest.raises(SystemExit, match="was migrated by a newer MLflow .*the version that migrated it.*Nothing was changed"):
+        apply(monkeypatch, check)
+    newer = EXPECTED | {"version": "3.18.0", "tracking": "t4", "auth": "a3"}
+    mlflow_setup._note_version(database, newer)
+    with pytest.raises(SystemExit, match="was migrated by MLflow 3.18.0 .*set mlflow_server_version to 3.18.0 or newer"):
+        apply(monkeypatch, check)
+    # Without logins nobody uses that schema.
+    if found == "a3":
+        assert not prepared
+        apply(monkeypatch, check, username="")
+    assert len(prepared) == (found == "a3" and not check)
+
+
+def test_a_database_that_breaks_off_is_told_in_one_line(connect, prepared, monkeypatch):
+    def end(username, password):
+        connect().execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = %s", (mlflow_setup.HOLDS,)
+        )
+
+    monkeypatch.setattr(mlflow_setup, "_migrate", end)
+    with pytest.raises(SystemExit, match="^(The database broke off|Could not migrate)"):
+        apply(monkeypatch)
+
+
+@pytest.mark.parametrize(
+    "change, says",
+    [
+        ("SELECT 1", "tracking schema t1.*has t3.*Run the mlflow_server role .site.yml., which migrates it"),
+        ("UPDATE alembic_version SET version_num = 't3'", None),
+        ("UPDATE alembic_version SET version_num = 't4'", "tracking schema t4.*needs MLflow of the version that migrated"),
+        (
+            "UPDATE alembic_version SET version_num = 't3'; UPDATE alembic_version_auth SET version_num = 'a3'",
+            "auth schema a3.*needs MLflow of the version",
+        ),
+        ("DROP TABLE alembic_version", "tracking schema of nothing yet.*Run the mlflow_server role"),
+    ],
+)
+def test_a_process_serves_its_own_schema_and_says_what_another_one_needs(connect, prepared, monkeypatch, capsys, change, says):
+    monkeypatch.setattr(mlflow_schema, "PAUSE", 0)
+    connect().execute(change)
+    if says is None:
+        mlflow_schema.refuse_another(with_auth=True)
+        return
+    with pytest.raises(SystemExit) as end:
+        mlflow_schema.refuse_another(with_auth=True)
+    assert end.value.code == 1
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 1
+    assert re.search(says, lines[0]), lines[0]
+
+
+def test_a_process_names_the_version_that_it_needs(connect, prepared, monkeypatch, capsys):
+    monkeypatch.setattr(mlflow_schema, "PAUSE", 0)
+    database = connect()
+    database.execute("UPDATE alembic_version SET version_num = 't4'")
+    mlflow_setup._note_version(database, EXPECTED | {"version": "3.18.0", "tracking": "t4"})
+    with pytest.raises(SystemExit):
+        mlflow_schema.refuse_another(with_auth=False)
+    said = capsys.readouterr().err
+    assert "tracking schema t4 of MLflow 3.18.0" in said and "needs MLflow 3.18.0 or newer" in said
+
+
+def test_a_process_whose_database_is_away_says_so_in_one_line(monkeypatch, tmp_path, capsys):
+    service = tmp_path / "pg_service.conf"
+    service.write_text(f"[mlflow]\nhost={tmp_path}\n")
+    monkeypatch.setenv("PGSERVICEFILE", str(service))
+    monkeypatch.setattr(mlflow_schema, "PAUSE", 0)
+    with pytest.raises(SystemExit):
+        mlflow_schema.refuse_another(with_auth=True)
+    said = capsys.readouterr().err
+    assert said.startswith("The database does not let MLflow in: ") and said.count("\n") == 1
+
+
+@pytest.fixture
+def installed(tmp_path, monkeypatch):
+    """A package with two files."""
+    (tmp_path / "thing-1.dist-info").mkdir()
+    rows = []
+    for name, content in (("thing.py", b"VALUE = 1\n"), ("data.bin", b"\0" * 1000)):
+        (tmp_path / name).write_bytes(content)
+        digest = base64.urlsafe_b64encode(hashlib.sha256(content).digest()).rstrip(b"=").decode()
+        rows.append(f"{name},sha256={digest},{len(content)}")
+    rows.append("thing-1.dist-info/RECORD,,")
+    (tmp_path / "thing-1.dist-info" / "RECORD").write_text("\n".join(rows) + "\n")
+    (tmp_path / "mlflow-server.json").write_text("{}")
+    monkeypatch.setattr(mlflow_setup.sysconfig, "get_path", lambda name: str(tmp_path))
+    monkeypatch.setattr(mlflow_setup, "EXPECTED", tmp_path / "mlflow-server.json")
+    return tmp_path
+
+
+def test_what_is_whole_is_not_damaged(installed):
+    assert mlflow_setup.damaged() == []
+
+
+@pytest.mark.parametrize("file", ["thing.py", "data.bin", "thing-1.dist-info/RECORD", "mlflow-server.json"])
+def test_a_file_that_a_loss_of_power_has_emptied_is_found(installed, file):
+    (installed / file).write_bytes(b"")
+    assert mlflow_setup.damaged() == [str(installed / file)]
+
+
+def test_files_that_are_gone_are_found(installed):
+    (installed / "thing.py").unlink()
+    assert mlflow_setup.damaged() == [str(installed / "thing.py")]
+    (installed / "thing-1.dist-info" / "RECORD").unlink()
+    assert mlflow_setup.damaged() == [f"lists of packages in {installed}"]
+
+
+def test_a_missing_lock_is_known_behind_what_others_made_of_it():
+    from_sqlalchemy = RuntimeError("(psycopg.errors.LockNotAvailable) ALTER TABLE …")
+    from_sqlalchemy.orig = psycopg.errors.LockNotAvailable("canceling statement due to lock timeout")
+    wrapped = RuntimeError("MLflow's")
+    wrapped.__cause__ = from_sqlalchemy
+    assert mlflow_setup._got_no_lock(wrapped)
+    assert mlflow_setup._got_no_lock(psycopg.errors.DeadlockDetected("deadlock detected"))
+    assert not mlflow_setup._got_no_lock(psycopg.errors.UndefinedTable("no table"))
