@@ -18,7 +18,7 @@ def entry(fault):
     return pytest.param(fault, id=fault.name.replace(" ", "-"), marks=[pytest.mark.everyday] if fault.everyday else [])
 
 
-@pytest.mark.parametrize("fault", map(entry, FAULTS))
+@pytest.mark.parametrize("fault", [entry(fault) for fault in FAULTS])
 def test_fault(deployment, note, fault):
     kinds = ("write", "read", "artifact")
     with Ledger(deployment.addresses, deployment.user["username"], deployment.user["password"]) as ledger:
