@@ -90,6 +90,22 @@ def test_before_the_database_is_asked_only_the_request_is_known(odd):
     assert whose(error, False, "/get-artifact") is None
 
 
+def test_what_reads_the_request_is_named():
+    """Also of artifacts, of which the store may have answered by then, but never in here."""
+    reads = in_module("mlflow.server.handlers", "def _get_request_message(call): return call()\nf = _get_request_message")
+    for odd in ODD:
+        assert whose(raised(reads, odd), True, MPU.replace("abort", "create")) == MALFORMED
+    elsewhere = in_module("mlflow.store.x", "def _get_request_message(call): return call()\nf = _get_request_message")
+    assert whose(raised(elsewhere, ODD[0]), True, RULE) is None
+
+
+def test_an_experiment_that_is_not_named_is_the_requests():
+    looks = in_module("mlflow.store.tracking.sqlalchemy_store", "def f(experiment_id): return int(experiment_id)")
+    assert whose(raised(looks, None), True, RULE) == MALFORMED
+    other = in_module("mlflow.store.tracking.sqlalchemy_store", "def f(row): return int(row)")
+    assert whose(raised(other, None), True, RULE) is None
+
+
 @pytest.mark.parametrize(
     "error", [RuntimeError("x"), OSError("x"), MemoryError(), NotImplementedError(), MlflowException("x")]
 )

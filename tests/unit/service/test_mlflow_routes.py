@@ -106,6 +106,16 @@ def test_the_web_page_is_told_so_by_us_and_not_by_mlflow():
     assert json.loads(sent[1]["body"]) == {"providers": {}, "projects": {}, "remote_access_allowed": False}
 
 
+def test_a_new_native_route_is_named_where_somebody_asks_for_it(caplog):
+    ask("/api/3.0/mlflow/brand-new")
+    assert "GET /api/3.0/mlflow/brand-new has not been looked at" in caplog.text
+    caplog.clear()
+    # What was looked at and is closed, what is not there, and the assistant are no news.
+    for path in (ASSISTANT, "/nothing", "/v1/traces"):
+        ask(path)
+    assert caplog.text == ""
+
+
 def test_a_new_native_route_is_closed_until_somebody_opens_it():
     assert ask("/api/3.0/mlflow/brand-new") == 404
     assert ask("/api/3.0/mlflow/brand-new", extra=["/api/3.0/mlflow/brand"]) == "passed on"

@@ -36,6 +36,8 @@ READERS = (
     "mlflow.utils.validation",
     "mlflow.utils.proto_json_utils",
 )
+# All that this function of the handlers does, with what is below it, is to read the request.
+READS_THE_REQUEST = ("mlflow.server.handlers", "_get_request_message")
 # Functions of the store, and below them what reads the request, although others have it read what is stored.
 READ_BELOW = (
     ("register_scorer", "extract_model_from_serialized_scorer"),
@@ -80,11 +82,15 @@ def _is_odd_value(error):
 
 
 def _names_no_experiment(error):
-    """Whether it is the request's experiment_id that is no number, in the very line that failed."""
+    """Whether it is the request's experiment_id that is no number or not there, in the very line that failed."""
     traceback = error.__traceback__
-    while traceback is not None and traceback.tb_next is not None:
+    if traceback is None:
+        return False
+    while traceback.tb_next is not None:
         traceback = traceback.tb_next
-    named = traceback.tb_frame.f_locals.get("experiment_id") if traceback is not None else None
+    named = traceback.tb_frame.f_locals.get("experiment_id")
+    if isinstance(error, TypeError):
+        return named is None and "experiment_id" in traceback.tb_frame.f_locals and str(error).startswith("int() argument")
     return isinstance(error, ValueError) and isinstance(named, str) and f"int() with base 10: {named!r}" in str(error)
 
 
@@ -116,6 +122,7 @@ def whose(error, asked, rule):
     functions = [function for *_, function in frames]
     is_read = (
         any(module.startswith(READERS) for module in modules)
+        or any((module, function) == READS_THE_REQUEST for module, *_, function in frames)
         or any(above in functions and below in functions for above, below in READ_BELOW)
         or _names_no_experiment(first)
     )

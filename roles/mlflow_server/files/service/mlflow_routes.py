@@ -229,6 +229,8 @@ NO_ASSISTANT = {
 # it fits none. Names of artifacts may be as long as S3's.
 STRANGE = re.compile(r"[\x00-\x1f\x7f]|^(?!/(ajax-)?api/2\.0/mlflow-artifacts/).{1024}|^.{2048}", re.DOTALL)
 
+# How many native routes that are closed a worker names in the journal; any client may ask for them.
+TOLD = 20
 # Longer paths are looked at each time, so that nobody fills the memory with them.
 LONG = 256
 NOT_HERE = b'{"error_code": "ENDPOINT_NOT_FOUND", "message": "There is no such route on this server."}'
@@ -299,6 +301,7 @@ class Doors:
         # Flask is mounted at "", below all of them. A match is none (0), of the path alone (1), or whole (2); what only
         # matches by its path is Flask's.
         self._native = [route for route in fastapi_app.routes if getattr(route, "path", None) != ""]
+        self._left_to_tell = TOLD
         self._remembered = functools.lru_cache(maxsize=4096)(self._is_open)
 
     def _is_open(self, path, method):
@@ -309,7 +312,19 @@ class Doors:
             return True
         scope = {"type": "http", "path": path, "method": method, "root_path": "", "headers": [], "path_params": {}}
         # What is Flask's is decided by Flask's own router, in close_flask.
-        return not any(route.matches(scope)[0].value == 2 for route in self._native)
+        if not any(route.matches(scope)[0].value == 2 for route in self._native):
+            return True
+        self._tell(path, method)
+        return False
+
+    def _tell(self, path, method):
+        """FastAPI has no list of all its routes that stays the same, so these are named when somebody asks for one."""
+        if KNOWN_CLOSED.search(path) or self._left_to_tell <= 0:
+            return
+        self._left_to_tell -= 1
+        _logger.warning(
+            "%s %s has not been looked at, so it is closed (mlflow_server_extra_routes opens it)", method, path[:LONG]
+        )
 
     async def __call__(self, scope, receive, send):
         if scope["type"] == "lifespan":
