@@ -22,6 +22,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections import Counter
 from pathlib import Path
@@ -298,8 +299,17 @@ class Ground:
         self.as_postgres = ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups", "--"]
 
     def __enter__(self):
+        from moto.moto_server.werkzeug_app import DomainDispatcherApplication
         from moto.server import ThreadedMotoServer
 
+        # moto's S3 answers a listing with 500 where another thread deletes meanwhile.
+        answer, one = DomainDispatcherApplication.__call__, threading.Lock()
+
+        def in_turn(*request):
+            with one:
+                return answer(*request)
+
+        DomainDispatcherApplication.__call__ = in_turn
         self.folder.chmod(0o755)
         data = self.folder / "data"
         data.mkdir()
