@@ -5,10 +5,15 @@
 from __future__ import annotations
 
 import argparse
+import copy
+import re
 import sys
+import time
+from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 
+import psycopg
 import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "roles" / "mlflow_server" / "files" / "service"))
@@ -28,59 +33,48 @@ MODEL = f"m-{RUN}"
 class Bucket:
     """MLflow's artifact repositories of one bucket, by their address."""
 
-    def __init__(self, *objects, lists=True, deletes=True):
+    def __init__(self, *objects, lists=True, deletes=True, writes=True):
         self.objects = set(objects)
-        self.lists, self.deletes = lists, deletes
+        self.lists, self.deletes, self.writes = lists, deletes, writes
+        self.asked_in_a_transaction = lambda: False
 
     def __call__(self, address):
         inside = f"{address.rstrip('/')}/"
 
         def names():
+            assert not self.asked_in_a_transaction()
             if not self.lists:
                 raise ConnectionError("no route\nto the store")
             found = {name.removeprefix(inside).split("/")[0] for name in self.objects if name.startswith(inside)}
             return [SimpleNamespace(path=name) for name in sorted(found)]
 
         def delete():
+            assert not self.asked_in_a_transaction()
             if self.deletes:
                 self.objects -= {name for name in self.objects if name.startswith(inside)}
 
-        return SimpleNamespace(list_artifacts=names, delete_artifacts=delete)
+        def write(file):
+            if not self.writes:
+                raise PermissionError("AccessDenied")
+            self.objects.add(f"{inside}{Path(file).name}")
+
+        return SimpleNamespace(list_artifacts=names, delete_artifacts=delete, log_artifact=write)
+
+    @property
+    def without_probes(self):
+        return {name for name in self.objects if "/.mlflow-gc/" not in name}
 
 
 class Tracking:
-    """MLflow's store with a deleted run, or with a deleted experiment."""
+    """What MLflow has: a deleted run, or models, or a deleted experiment."""
 
     def __init__(self, uri=URI, made=5000, stage="deleted", runs=(RUN,), models=(), experiments=()):
-        info = SimpleNamespace(artifact_uri=uri, start_time=made, lifecycle_stage=stage)
-        self.run = SimpleNamespace(info=info)
-        self.model = SimpleNamespace(artifact_location=uri, creation_timestamp=made)
-        self.runs, self.models, self.experiments = list(runs), list(models), experiments
+        self.uri, self.made, self.stage = uri, made, stage
+        self.model_uri = None if runs else uri
+        # Of the experiment that the runs and models are in; deleted long ago or not.
+        self.experiment_is_deleted = False
+        self.runs, self.models, self.experiments = list(runs), list(models), list(experiments)
         self.removed = []
-
-    def _get_deleted_runs(self, older_than):
-        return self.runs
-
-    def _get_deleted_logged_models(self, older_than):
-        return self.models
-
-    def search_experiments(self, **dummy):
-        page = type("Page", (list,), {"token": None})
-        return page(
-            SimpleNamespace(experiment_id=name, artifact_location=place, creation_time=5000)
-            for name, place in self.experiments
-        )
-
-    def get_run(self, dummy):
-        return self.run
-
-    def get_logged_model(self, dummy, allow_deleted):
-        return self.model
-
-    def _hard_delete_run(self, name):
-        self.removed.append(name)
-
-    _hard_delete_experiment = _hard_delete_logged_model = _hard_delete_run
 
 
 class Rows(list):
@@ -92,39 +86,102 @@ class Rows(list):
 
 
 class Database:
-    """The rows that mlflow-gc asks for, by the table that it asks."""
+    """The rows that mlflow-gc asks for, by the table that it asks, and what it writes; forgets what is rolled back."""
 
-    def __init__(self, versions=(), experiments=(), traces=(), owners=(), stage="deleted"):
+    def __init__(self, tracking, versions=(), experiments=(), traces=(), owners=(), rest=(), noted=(), meanwhile=None):
         # A trace is its id, its tag and its experiment; an owner is its kind, its id and its address.
+        self.tracking = tracking
         self.versions, self.experiments, self.traces, self.owners = versions, dict(experiments), traces, owners
-        self.stage = stage
+        self.rest = rest
+        # Objects of rows that are gone: address, kind and name.
+        self.noted = list(noted)
+        # What is done when a question is asked, by a part of it.
+        self.meanwhile = dict(meanwhile or {})
+        self.in_transaction = False
+        self.said = []
 
-    def execute(self, query, given=()):
-        if "SELECT 'run'" in query:
-            rows = [row for row in self.owners if row[1] in given["ids"]]
+    @contextmanager
+    def transaction(self):
+        before = copy.copy(self.noted), copy.copy(self.tracking.removed)
+        self.in_transaction = True
+        self.said.append("BEGIN")
+        try:
+            yield
+        except BaseException:
+            self.noted, self.tracking.removed = before
+            raise
+        finally:
+            self.said.append("END")
+            self.in_transaction = False
+
+    def delete(self, kind, name):
+        assert self.in_transaction
+        self.said.append(f"delete {kind} {name}")
+        self.tracking.removed.append(name)
+
+    def execute(self, query, given=None):
+        query = " ".join(query.split())
+        self.said.append(query)
+        for part, happens in self.meanwhile.items():
+            if part in query:
+                happens()
+        return Rows(self._answer(query, given))
+
+    def _answer(self, query, given):
+        it = self.tracking
+        if "INTO mlflow_aws_gc_places" in query:
+            assert self.in_transaction
+            self.noted += zip(*given, strict=True)
+        elif "DELETE FROM mlflow_aws_gc_places" in query:
+            assert not self.in_transaction
+            self.noted = [note for note in self.noted if note[0] != given[0]]
+        elif "FROM mlflow_aws_gc_places" in query:
+            return [(address, 5000, kind, name) for address, kind, name in self.noted]
+        elif "to_regclass" in query:
+            return [("there",)]
+        elif query.startswith("SELECT extract(epoch"):
+            return [(10_000_000,)]
+        elif "SELECT 'run'" in query:
+            return [row for row in self.owners if row[1] in given["ids"]]
         elif "FROM model_versions" in query:
-            rows = self.versions
+            return list(self.versions)
         elif "trace_tags" in query:
-            rows = [trace[:2] for trace in self.traces if trace[2] == given[0]]
+            return [trace[:2] for trace in self.traces if trace[2] == given[0]]
         elif "FROM trace_info" in query:
-            rows = [(trace[0], self.experiments[trace[2]]) for trace in self.traces if "/" in trace[0]]
-        elif "FROM logged_models m" in query:
-            rows = [(self.stage, "active")]
-        elif "SELECT lifecycle_stage FROM experiments" in query:
-            rows = [(self.stage,)]
-        elif "FROM experiments" in query:
-            rows = [row for row in self.experiments.items() if row[0] > given[0]]
-        else:
-            # The runs and models of an experiment.
-            rows = []
-        return Rows(rows)
+            return [(trace[0], self.experiments[trace[2]]) for trace in self.traces if "/" in trace[0]]
+        elif "SELECT run_uuid FROM runs WHERE lifecycle_stage" in query:
+            return [(name,) for name in it.runs]
+        elif "SELECT model_id FROM logged_models JOIN" in query:
+            return [(name,) for name in it.models]
+        elif "SELECT experiment_id FROM experiments WHERE lifecycle_stage" in query:
+            return [(int(name),) for name, dummy in it.experiments]
+        elif "WHERE experiment_id = (SELECT" in query:
+            return [(1, it.experiment_is_deleted)]
+        elif "SELECT artifact_uri, start_time" in query:
+            assert given["limit"] == 1000
+            return [(it.uri, it.made)] if it.stage == "deleted" else []
+        elif "SELECT artifact_location, creation_timestamp_ms" in query:
+            assert given["limit"] == 1000
+            uri = it.model_uri or f"mlflow-artifacts:/1/models/{given['name']}/artifacts"
+            return [(uri, it.made)] if it.stage == "deleted" or given["with_experiment"] else []
+        elif "SELECT artifact_location, creation_time" in query:
+            return [(dict(it.experiments)[str(given["name"])], 5000)] if it.stage == "deleted" else []
+        elif "SELECT experiment_id, artifact_location" in query:
+            return [row for row in self.experiments.items() if row[0] > given[0]]
+        elif "FROM runs WHERE experiment_id" in query:
+            return [(name,) for name in self.rest]
+        elif "FROM logged_models WHERE experiment_id" not in query:
+            assert query.startswith(("UPDATE mlflow_aws_gc_life", "SET LOCAL lock_timeout = '500ms'; LOCK TABLE model_versions"))
+        return []
 
 
-def clean(bucket, tracking, versions=(), since=0, dry_run=False, **rows):
+def clean(bucket, tracking, versions=(), since=0, dry_run=False, database=None, **rows):
     said = []
     store = mlflow_gc.Store("s3://bucket/prefix/", since, bucket)
-    store.probe()
-    cleaning = mlflow_gc.Cleaning(tracking, Database(versions, **rows), store, 1000, dry_run, said.append)
+    store.probe(writes=not dry_run)
+    database = database or Database(tracking, versions, **rows)
+    bucket.asked_in_a_transaction = lambda: database.in_transaction
+    cleaning = mlflow_gc.Cleaning(database, store, 1000, dry_run, said.append)
     cleaning.all()
     return cleaning, "\n".join(said)
 
@@ -132,6 +189,7 @@ def clean(bucket, tracking, versions=(), since=0, dry_run=False, **rows):
 def clean_experiment(bucket, location, own, **rows):
     """Experiment 1, which was deleted, has this place and these traces; each is an id and the value of its tag."""
     tracking = Tracking(runs=(), experiments=[("1", location)])
+    tracking.stage = rows.pop("stage", "deleted")
     rows["experiments"] = [(1, location), *rows.get("experiments", ())]
     rows["traces"] = [*((*trace, 1) for trace in own), *rows.get("traces", ())]
     return *clean(bucket, tracking, **rows), tracking
@@ -154,7 +212,8 @@ def test_a_dry_run_removes_nothing():
     ("bucket", "tracking", "since", "why"),
     [
         (Bucket(f"{PLACE}/x", lists=False), Tracking(), 0, "s3://bucket/prefix can't be listed: ConnectionError: no route to"),
-        (Bucket(f"{PLACE}/x", deletes=False), Tracking(), 0, "listed and not deleted; x is still in s3://bucket/prefix/1/"),
+        (Bucket(f"{PLACE}/x", deletes=False), Tracking(), 0, "its objects be listed and not deleted in s3://bucket/prefix"),
+        (Bucket(f"{PLACE}/x", writes=False), Tracking(), 0, "an object can't be written to s3://bucket/prefix and deleted: P"),
         (Bucket(), Tracking(), 6000, "it was made before s3://bucket/prefix was the artifact store"),
         (Bucket(), Tracking(uri=f"file:///tmp/{RUN}/artifacts"), 0, "so this server does not clean it"),
         (Bucket(), Tracking(uri=f"mlflow-artifacts://other:5000/1/{RUN}/artifacts"), 0, "belongs to another server"),
@@ -181,7 +240,7 @@ def test_what_is_not_proved_stays(bucket, tracking, since, why):
     before = set(bucket.objects)
     cleaning, said = clean(bucket, tracking, since=since)
     assert said.startswith(f"kept: run {RUN}: ") and why in said
-    assert not tracking.removed and cleaning.kept == 1 and bucket.objects == before
+    assert not tracking.removed and cleaning.kept == 1 and bucket.without_probes == before
 
 
 @pytest.mark.parametrize("uri", [URI, PLACE, f"mlflow-artifacts:/a team/{RUN}/artifacts", f"mlflow-artifacts:/{RUN}/artifacts"])
@@ -203,8 +262,9 @@ def test_a_model_goes_from_where_mlflow_puts_models_only():
 
 def test_a_model_that_was_restored_with_its_experiment_stays():
     uri = f"mlflow-artifacts:/1/models/{MODEL}/artifacts"
-    bucket, tracking = Bucket(f"s3://bucket/prefix/1/models/{MODEL}/artifacts/x"), Tracking(uri=uri, runs=(), models=[MODEL])
-    cleaning, said = clean(bucket, tracking, stage="active")
+    bucket = Bucket(f"s3://bucket/prefix/1/models/{MODEL}/artifacts/x")
+    tracking = Tracking(uri=uri, runs=(), models=[MODEL], stage="active")
+    cleaning, said = clean(bucket, tracking)
     assert not tracking.removed and bucket.objects and said == ""
 
 
@@ -233,7 +293,7 @@ def test_in_somebody_elses_place_nothing_goes(kind):
     around = f"mlflow-artifacts:/7/{OTHER}/artifacts"
     bucket = Bucket(f"s3://bucket/prefix/7/{OTHER}/artifacts/{RUN}/artifacts/x")
     tracking = Tracking(uri=f"{around}/{RUN}/artifacts")
-    cleaning, said = clean(bucket, tracking, owners=[(kind, OTHER, around), ("run", RUN, tracking.run.info.artifact_uri)])
+    cleaning, said = clean(bucket, tracking, owners=[(kind, OTHER, around), ("run", RUN, tracking.uri)])
     assert said.startswith(f"kept: run {RUN}: ") and f"is a place of {kind} {OTHER}" in said
     assert not tracking.removed and len(bucket.objects) == 1
 
@@ -307,7 +367,8 @@ def test_a_trace_decides_nothing_of_what_goes(location, trace_id, tag):
     bucket = Bucket(own, *victims)
     traces = [(trace_id, tag), (honest, f"{location}/traces/{honest}/artifacts")]
     cleaning, said, tracking = clean_experiment(bucket, location, traces, experiments=[(7, "mlflow-artifacts:/7")])
-    assert bucket.objects == victims and not tracking.removed
+    # Not even its own honest traces: the experiment is still there, and may be restored.
+    assert bucket.objects == {own, *victims} and not tracking.removed
     shown = trace_id.replace("\n", "?")
     assert said.startswith(f"kept: experiment 1: trace {shown}: ") and "\n" not in said and cleaning.kept == 1
 
@@ -375,12 +436,180 @@ def test_a_registered_model_with_an_address_of_no_use_holds_nothing(source):
     assert tracking.removed == [RUN] and not bucket.objects
 
 
-def test_a_version_that_is_registered_meanwhile_is_seen():
-    bucket, tracking = Bucket(f"{PLACE}/x"), Tracking(runs=[OTHER, RUN])
-    versions = []
-    tracking.get_run = lambda name: versions.append(("served", 3, f"runs:/{RUN}/model", None)) or tracking.run
-    cleaning, said = clean(bucket, tracking, versions=versions)
-    assert f"held: run {RUN}: version 3" in said and bucket.objects and not tracking.removed
+# What comes between the question whether something may go and its end: where the row is asked for to hold it, and where no more
+# versions can come.
+HELD = f"{' '.join(mlflow_gc.RUN.split())} FOR UPDATE"
+LAST = "LOCK TABLE model_versions"
+
+
+def test_a_run_that_is_restored_at_the_last_moment_stays():
+    bucket, tracking = Bucket(f"{PLACE}/x"), Tracking()
+    database = Database(tracking, meanwhile={HELD: lambda: setattr(tracking, "stage", "active")})
+    cleaning, said = clean(bucket, tracking, database=database)
+    assert not tracking.removed and bucket.objects == {f"{PLACE}/x"} and said == "" and not database.noted
+
+
+def test_with_an_experiment_that_is_restored_after_the_first_run_all_else_stays():
+    second = f"m-{OTHER}"
+    objects = {name: f"s3://bucket/prefix/1/models/{name}/artifacts/x" for name in (MODEL, second)}
+    bucket = Bucket(f"{PLACE}/x", *objects.values())
+    # Its models were never deleted themselves.
+    tracking = Tracking(runs=[RUN], models=[MODEL, second])
+    tracking.experiment_is_deleted = True
+
+    def restore():
+        if tracking.removed:
+            tracking.experiment_is_deleted, tracking.stage = False, "active"
+
+    database = Database(tracking, meanwhile={"FOR NO KEY UPDATE": restore})
+    cleaning, said = clean(bucket, tracking, database=database)
+    assert tracking.removed == [RUN] and bucket.objects == set(objects.values())
+    assert said == f"gone: run {RUN}" and cleaning.kept == 0
+
+
+@pytest.mark.parametrize("moment", [HELD, LAST])
+@pytest.mark.parametrize("source", [f"runs:/{RUN}/model", f"{URI}/model", PLACE, "mlflow-artifacts:/1"])
+def test_a_version_that_is_registered_meanwhile_holds(moment, source):
+    bucket, tracking, versions = Bucket(f"{PLACE}/x"), Tracking(), []
+    database = Database(tracking, versions, meanwhile={moment: lambda: versions.append(("served", 3, source, None))})
+    cleaning, said = clean(bucket, tracking, database=database)
+    assert said.startswith(f"held: run {RUN}: version 3 of the registered model served")
+    assert bucket.objects == {f"{PLACE}/x"} and not tracking.removed and not database.noted and cleaning.kept == 0
+
+
+@pytest.mark.parametrize("source", [f"mlflow-artifacts:/1/traces/{TRACE}/artifacts", "mlflow-artifacts:/1/elsewhere"])
+def test_a_version_that_is_registered_meanwhile_holds_an_experiment(source):
+    bucket, versions = Bucket(f"s3://bucket/prefix/1/traces/{TRACE}/artifacts/x"), []
+    meanwhile = {LAST: lambda: versions.append(("served", 3, source, None))}
+    cleaning, said, tracking = clean_experiment(
+        bucket, "mlflow-artifacts:/1", [(TRACE, None)], versions=versions, meanwhile=meanwhile
+    )
+    assert said.startswith("held: experiment 1: version 3") and len(bucket.objects) == 1 and not tracking.removed
+
+
+def test_a_trace_that_came_since_the_store_was_asked_leaves_nothing():
+    bucket, traces = Bucket(), [(TRACE, None, 1)]
+    late = f"s3://bucket/prefix/1/traces/tr-{OTHER}/artifacts/x"
+
+    def log():
+        traces.append((f"tr-{OTHER}", None, 1))
+        bucket.objects.add(late)
+
+    tracking = Tracking(runs=(), experiments=[("1", "mlflow-artifacts:/1")])
+    database = Database(tracking, experiments=[(1, "mlflow-artifacts:/1")], traces=traces, meanwhile={"FOR UPDATE": log})
+    assert clean(bucket, tracking, database=database)[1] == "gone: experiment 1" and not bucket.objects
+
+
+def test_all_is_held_before_it_is_looked_at_and_the_store_is_asked_outside():
+    # Bucket and Database look at what is within a transaction and what is not.
+    bucket, tracking = Bucket(f"{PLACE}/x"), Tracking()
+    database = Database(tracking)
+    clean(bucket, tracking, database=database)
+    said = database.said[database.said.index("BEGIN") : database.said.index("END")]
+    held = [place for place, it in enumerate(said) if it.endswith(("FOR NO KEY UPDATE", "FOR UPDATE"))]
+    # The experiment comes first, as where MLflow restores it.
+    assert [said[place].rsplit("FOR ")[-1] for place in held] == ["NO KEY UPDATE", "UPDATE"] and "runs" in said[held[1]]
+    versions = [place for place, it in enumerate(said) if "FROM model_versions" in it]
+    deletion, last = said.index(f"delete run {RUN}"), next(place for place, it in enumerate(said) if LAST in it)
+    assert held[1] < versions[0] < deletion < last < versions[-1]
+
+
+def test_a_dry_run_holds_and_writes_nothing():
+    database = Database(Tracking())
+    clean(Bucket(f"{PLACE}/x"), database.tracking, database=database, dry_run=True)
+    assert not re.search("FOR UPDATE|FOR NO KEY|BEGIN|INSERT|DELETE|LOCK|UPDATE", " ".join(database.said))
+
+
+def test_what_somebody_works_with_is_left_for_the_next_pass():
+    def busy():
+        raise psycopg.errors.LockNotAvailable("canceling statement due to lock timeout")
+
+    bucket, tracking = Bucket(f"{PLACE}/x"), Tracking()
+    cleaning, said = clean(bucket, tracking, meanwhile={HELD: busy})
+    assert said == f"held: run {RUN}: somebody was at work with it" and (cleaning.held, cleaning.kept) == (1, 0)
+    assert bucket.objects and not tracking.removed
+
+
+def test_objects_that_do_not_go_are_gone_on_with():
+    bucket, tracking = Bucket(f"{PLACE}/x"), Tracking()
+    database = Database(tracking, meanwhile={LAST: lambda: setattr(bucket, "deletes", False)})
+    cleaning, said = clean(bucket, tracking, database=database)
+    assert said.splitlines() == [
+        f"gone: run {RUN}",
+        f"kept: objects of run {RUN}: the store let its objects be listed and not deleted; x is still in {PLACE}",
+    ]
+    assert cleaning.kept == 1 and tracking.removed == [RUN] and database.noted == [(PLACE, "run", RUN)]
+
+    tracking.runs, bucket.deletes = [], True
+    cleaning, said = clean(bucket, tracking, database=database)
+    assert said == f"gone: objects of run {RUN}" and not bucket.objects and not database.noted and cleaning.kept == 0
+
+
+@pytest.mark.parametrize(
+    ("rows", "why"),
+    [
+        ({"versions": [("served", 3, f"{URI}/model", None)]}, "held: objects of run {}: version 3"),
+        # A row that has come back by another way, as from a dump.
+        ({"owners": [("run", RUN, URI)]}, "kept: objects of run {}: s3://bucket/prefix/1/{}/artifacts is a place of run"),
+        ({"experiments": [(2, URI)]}, "kept: objects of run {}: experiment 2 has its place in"),
+    ],
+)
+def test_objects_that_somebody_has_come_to_need_stay(rows, why):
+    bucket, tracking = Bucket(f"{PLACE}/x"), Tracking(runs=())
+    database = Database(tracking, noted=[(PLACE, "run", RUN)], **rows)
+    cleaning, said = clean(bucket, tracking, database=database)
+    assert said.startswith(why.replace("{}", RUN)) and bucket.objects and database.noted
+
+
+def test_what_an_earlier_database_has_in_the_bucket_stays():
+    # Experiments are numbered from 1 again; all else has random ids.
+    old = {
+        f"s3://bucket/prefix/1/{OTHER}/artifacts/x",
+        f"s3://bucket/prefix/1/models/m-{OTHER}/artifacts/x",
+        f"s3://bucket/prefix/1/traces/tr-{OTHER}/artifacts/x",
+    }
+    bucket = Bucket(f"{PLACE}/x", f"s3://bucket/prefix/1/traces/{TRACE}/artifacts/x", *old)
+    tracking = Tracking(experiments=[("1", "mlflow-artifacts:/1")])
+    cleaning, said = clean(bucket, tracking, experiments=[(1, "mlflow-artifacts:/1")], traces=[(TRACE, None, 1)])
+    assert tracking.removed == [RUN, "1"] and bucket.objects == old
+    assert said.endswith(f"left: s3://bucket/prefix/1: no row named the objects in {OTHER}, models, traces")
+
+
+class Clock:
+    def __init__(self, ahead):
+        self.ahead = ahead
+
+    def execute(self, dummy):
+        return Rows([(time.time() + self.ahead,)])
+
+
+@pytest.mark.parametrize("ahead", [-31 * 86400, -61, 61, 31 * 86400])
+def test_with_another_clock_than_the_databases_nothing_goes(ahead):
+    match = r"This host's clock says \S+ \S+ UTC and the database's \S+ \S+ UTC: more than 60"
+    with pytest.raises(SystemExit, match=match) as refused:
+        mlflow_gc.compare_clocks(Clock(ahead))
+    assert "\n" not in str(refused.value) and len(set(re.findall(r"\d{4}-\d\d-\d\d \S+", str(refused.value)))) == 2
+
+
+@pytest.mark.parametrize("ahead", [-50, 0, 50])
+def test_ages_are_by_the_databases_clock(ahead):
+    assert abs(mlflow_gc.compare_clocks(Clock(ahead)) - (time.time() + ahead) * 1000) < 2000
+
+
+@pytest.mark.parametrize(
+    ("table", "silent", "code", "said"),
+    [
+        (None, None, 0, "Another host is at it.\n"),
+        ("there", None, 0, "Another host is at it.\n"),
+        ("there", "2026-01-02 03:04:05", 1, "has done nothing since 2026-01-02 03:04:05 UTC, longer than 7 days: "),
+    ],
+)
+def test_another_host_that_does_nothing_for_a_week_is_told_of(capsys, table, silent, code, said):
+    def execute(query, given=None):
+        return Rows([(table,)] if "to_regclass" in query else [(silent,)] if silent else [])
+
+    assert mlflow_gc.another_is_at_it(SimpleNamespace(execute=execute)) == code
+    assert said in capsys.readouterr().out
 
 
 def test_an_experiment_that_was_restored_meanwhile_keeps_its_traces():

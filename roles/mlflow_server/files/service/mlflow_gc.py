@@ -1,6 +1,6 @@
 # Copyright: (c) 2026, the mlops.mlflow_aws contributors
 # GNU General Public License v3.0 or later (see LICENSE)
-"""Remove for good what was deleted in MLflow longer ago than the retention: the objects first, the rows after them.
+"""Remove for good what was deleted in MLflow longer ago than the retention: rows, and the objects that they name.
 
     mlflow_gc.py --older-than 30d             what mlflow-gc.service runs
     mlflow_gc.py --older-than 30d --dry-run   say what that would remove, and what would stay; changes nothing
@@ -9,9 +9,17 @@
 
 `mlflow gc` deletes a run's rows wherever it finds nothing to delete in the store: also where the store is another one
 than the run was made with, and where the store refuses to delete (S3 says so in an answer that MLflow does not read).
-The objects are then in the bucket for ever, and nothing knows of them. Here a row goes only when its objects were
-listed and deleted, and listing them again finds nothing. What can't be proved stays, with a line that says why, and
-the exit code is 1. MLflow's own classes do the work, the same ones that `mlflow gc` uses.
+The objects are then in the bucket for ever, and nothing knows of them. Here the store has to show first that it lists and
+deletes. What can't be proved stays, with a line that says why, and the exit code is 1.
+
+Users restore, register and delete while this works. So each thing is looked at again at the last moment, in a transaction
+that holds its row and its experiment's: who restores it comes first, and it stays, or waits for some milliseconds and is
+told that there is no such run. Nothing is asked of the store meanwhile, since a large run takes minutes: the transaction
+that deletes the rows notes the place of the objects in a table, and the note goes when the place is found empty. What is cut
+off in between, or what the store does not delete after all, is gone on with by the next pass. MLflow's own methods delete
+the rows, on the connection that holds them.
+
+All times are the database's. Where this host's clock differs from it by more than a minute nothing is removed.
 
 mlflow_setup.py keeps the artifact stores that this database was used with in a table, with the time of each change.
 What was made before the present one came into use stays, because its objects may be in the one before.
@@ -29,8 +37,11 @@ import os
 import posixpath
 import re
 import sys
+import tempfile
 import time
-from datetime import timedelta
+import uuid
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -40,6 +51,43 @@ EXPECTED = Path(sys.prefix) / "mlflow-server.json"
 # Any number but mlflow_setup.py's, as long as all hosts use the same: one host works, the others have nothing to do.
 LOCK = 0x6D6C666C6F7767
 TABLE = "mlflow_aws_artifact_stores"
+# The objects of rows that are gone, and when a pass last did something.
+PLACES = "mlflow_aws_gc_places"
+LIFE = "mlflow_aws_gc_life"
+MAKE_TABLES = f"""
+CREATE TABLE IF NOT EXISTS {PLACES}
+  (address text PRIMARY KEY, kind text NOT NULL, name text NOT NULL, noted timestamptz NOT NULL DEFAULT clock_timestamp());
+CREATE TABLE IF NOT EXISTS {LIFE} (one boolean PRIMARY KEY DEFAULT true CHECK (one), at timestamptz NOT NULL)
+"""
+# An earlier pass that has the lock for so long and did nothing has come to grief. The unit's own end is after 12 hours.
+SILENCE = "7 days"
+CLOCK_SECONDS = 60
+# How long this waits for somebody who has a row, and how long somebody may wait for this. The deletion of a run with a very
+# long history takes its time; the last is for a host that is gone with the transaction open.
+LIMITS = """
+SET LOCAL lock_timeout = '3s'; SET LOCAL statement_timeout = '5min'; SET LOCAL idle_in_transaction_session_timeout = '30s'
+"""
+NO_MORE_VERSIONS = "SET LOCAL lock_timeout = '500ms'; LOCK TABLE model_versions IN SHARE MODE"
+# What MLflow puts at the end of an address.
+ENDS = {
+    "run": lambda name: (name, "artifacts"),
+    "model": lambda name: ("models", name, "artifacts"),
+    "trace": lambda name: ("traces", name, "artifacts"),
+}
+# Both are asked with the row and its experiment held, so an answer holds until the transaction ends.
+RUN = """
+SELECT artifact_uri, start_time FROM runs
+WHERE run_uuid = %(name)s AND lifecycle_stage = 'deleted' AND deleted_time <= %(limit)s
+"""
+# Not where the experiment's row says so: MLflow leaves the models of a deleted experiment as they are.
+MODEL = """
+SELECT artifact_location, creation_timestamp_ms FROM logged_models
+WHERE model_id = %(name)s AND (%(with_experiment)s OR lifecycle_stage = 'deleted' AND last_updated_timestamp_ms <= %(limit)s)
+"""
+EXPERIMENT = """
+SELECT artifact_location, creation_time FROM experiments
+WHERE experiment_id = %(name)s AND lifecycle_stage = 'deleted' AND last_update_time <= %(limit)s
+"""
 # After a change of the store, processes on other hosts go on with the one before for a while.
 CHANGE_MILLISECONDS = 24 * 3600 * 1000
 # MLflow makes it anew when it is missing, and clients count on it.
@@ -54,6 +102,11 @@ SELECT 'run', run_uuid, artifact_uri FROM runs WHERE run_uuid = ANY(%(ids)s)
 UNION ALL SELECT 'model', model_id, artifact_location FROM logged_models WHERE model_id = ANY(%(ids)s)
 UNION ALL SELECT 'trace', request_id, artifact_location || '/traces/' || request_id || '/artifacts'
   FROM trace_info JOIN experiments USING (experiment_id) WHERE request_id = ANY(%(ids)s)
+"""
+
+
+VERSIONS = """
+SELECT name, version, source, storage_location FROM model_versions WHERE current_stage <> 'Deleted_Internal'
 """
 
 
@@ -82,6 +135,63 @@ def words(*addresses):
     return {word for address in addresses if address for word in re.split(r"[/:?#]+", address)}
 
 
+class Rows:
+    """
+    The database, by the connection that has the lock, and MLflow's own deletion of rows in its transactions. On a connection
+    of MLflow's pool that would wait for ever for what this one holds.
+    """
+
+    def __init__(self, connection, tracking):
+        from sqlalchemy import create_engine
+        from sqlalchemy.pool import StaticPool
+
+        self._connection = connection
+        self._tracking = tracking
+        self._engine = create_engine("postgresql+psycopg://", creator=lambda: connection, poolclass=StaticPool)
+        self._session = None
+
+    def execute(self, *statement):
+        return self._connection.execute(*statement)
+
+    @contextmanager
+    def transaction(self):
+        from sqlalchemy.orm import Session
+
+        self._connection.autocommit = False
+        try:
+            with Session(self._engine) as self._session, self._session.begin():
+                # Else the session would commit nothing where only others than itself have asked something.
+                self._session.connection()
+                self._connection.execute(LIMITS)
+                yield
+        finally:
+            self._session = None
+            if not self._connection.broken:
+                self._connection.autocommit = True
+
+    def delete(self, kind, name):
+        """Delete what MLflow deletes with it; only in a transaction."""
+
+        @contextmanager
+        def maker(**dummy):
+            yield self._session
+            self._session.flush()
+
+        # Another session would commit by itself.
+        theirs, self._tracking.ManagedSessionMaker = self._tracking.ManagedSessionMaker, maker
+        try:
+            if kind == "run":
+                self._tracking._hard_delete_run(name)
+            elif kind == "model":
+                self._tracking._hard_delete_logged_model(name)
+            else:
+                # MLflow would load all traces with their spans into memory to delete them one by one.
+                self.execute("DELETE FROM trace_info WHERE experiment_id = %s", (int(name),))
+                self._tracking._hard_delete_experiment(name)
+        finally:
+            self._tracking.ManagedSessionMaker = theirs
+
+
 class Store:
     """Where the objects are."""
 
@@ -91,14 +201,40 @@ class Store:
         self._since = since
         self._repository = repository
         self._problem = None
+        self._refusal = None
 
-    def probe(self):
-        """Ask the store once, so that one that does not answer is not asked for each run."""
+    def probe(self, writes=True):
+        """
+        Ask the store once, so that one that does not answer is not asked for each run; and see whether it deletes, since rows
+        go before their objects do.
+        """
+        # A place of its own: users may choose any other.
+        repository = self._repository(f"{self._root}/.mlflow-gc/{uuid.uuid4().hex}")
         try:
-            self._repository(f"{self._root}/.mlflow-gc").list_artifacts()
+            repository.list_artifacts()
         except Exception as error:
             self._problem = f"{self._root} can't be listed: {_one_line(error)}"
-        return self._problem
+        if writes and not self._problem:
+            try:
+                with tempfile.TemporaryDirectory() as folder:
+                    file = Path(folder, "probe")
+                    file.write_text("mlflow-gc tries whether this can be deleted.\n", encoding="utf-8")
+                    repository.log_artifact(str(file))
+                repository.delete_artifacts()
+                if repository.list_artifacts():
+                    self._refusal = "the store let its objects be listed and not deleted"
+            except Exception as error:
+                self._refusal = f"an object can't be written to {self._root} and deleted: {_one_line(error)}"
+        return self._problem or self._refusal
+
+    def see_that_it_deletes(self):
+        if self._refusal:
+            raise Keep(f"{self._refusal} in {self._root}")
+
+    def ask_for(self, place):
+        """Prove before a row goes that the store answers for its place, and deletes where there is something."""
+        if self.names_in(place):
+            self.see_that_it_deletes()
 
     def place(self, uri, made, *end):
         """
@@ -159,15 +295,11 @@ class Store:
     def address(self, place):
         return "/".join((self._root, *place))
 
-    def remove(self, place, dry_run):
+    def remove(self, place):
         """Delete the objects there, and prove that they are gone."""
         address = self.address(place)
         try:
             repository = self._repository(address)
-            # An answer proves that the store can be reached and listed, also where nothing was logged.
-            found = repository.list_artifacts()
-            if dry_run or not found:
-                return
             repository.delete_artifacts()
             left = repository.list_artifacts()
         except Exception as error:
@@ -177,13 +309,12 @@ class Store:
 
 
 class Cleaning:
-    """One pass over all that was deleted longer ago than `age`."""
+    """One pass over all that was deleted before `limit`, in milliseconds of the database's clock."""
 
-    def __init__(self, tracking, database, store, age, dry_run, say=print):
-        self._tracking = tracking
+    def __init__(self, database, store, limit, dry_run, say=print):
         self._database = database
         self._store = store
-        self._age = age
+        self._limit = limit
         self._dry_run = dry_run
         # Users choose names and addresses, and must not write lines of their own into the journal.
         self._say = lambda line: say("".join(sign if sign.isprintable() else "?" for sign in line))
@@ -192,41 +323,57 @@ class Cleaning:
         self._registered = {}
         self._above_registered = {}
         self._registered_since = 0
+        self._versions = set()
         # The experiments that have their place in a folder, at any depth, and the traces of which that is no matter of course.
         self._experiments_in = {}
-        self._experiments_until = -1
+        self._experiments = {-1}
         self._traces_in = {}
         self._went_names = set()
         self.gone = self.held = self.kept = 0
 
     def all(self):
         self._look_at_traces()
-        experiments = self._deleted_experiments()
-        runs = self._tracking._get_deleted_runs(older_than=self._age)
-        models = dict.fromkeys(self._tracking._get_deleted_logged_models(older_than=self._age))
-        for experiment in experiments:
+        self._finish_what_was_begun()
+        experiments = [
+            str(row[0])
+            for row in self._rows(
+                "SELECT experiment_id FROM experiments WHERE lifecycle_stage = 'deleted' AND last_update_time <= %s "
+                "AND experiment_id <> %s ORDER BY experiment_id",
+                (self._limit, DEFAULT_EXPERIMENT),
+            )
+        ]
+        runs = self._rows(
+            "SELECT run_uuid FROM runs WHERE lifecycle_stage = 'deleted' AND deleted_time <= %s ORDER BY experiment_id",
+            (self._limit,),
+        )
+        models = self._rows(
+            "SELECT model_id FROM logged_models JOIN experiments e USING (experiment_id) "
+            "WHERE logged_models.lifecycle_stage = 'deleted' AND last_updated_timestamp_ms <= %(limit)s "
             # MLflow leaves the models of a deleted experiment as they are; their rows would go with the experiment's.
-            models.update(dict.fromkeys(self._ids("logged_models", "model_id", experiment)))
-        for run_id in runs:
-            self._one("run", run_id, self._run)
-        for model_id in models:
-            self._one("model", model_id, self._model)
-        for experiment in experiments:
-            self._one("experiment", experiment.experiment_id, lambda dummy, it=experiment: self._experiment(it))
+            "OR experiment_id <> %(default)s AND e.lifecycle_stage = 'deleted' AND last_update_time <= %(limit)s",
+            {"limit": self._limit, "default": DEFAULT_EXPERIMENT},
+        )
+        for (run_id,) in runs:
+            self._one("run", run_id, self._run_or_model)
+        for (model_id,) in models:
+            self._one("model", model_id, self._run_or_model)
+        for experiment_id in experiments:
+            self._one("experiment", experiment_id, self._experiment)
 
     def _one(self, kind, name, remove):
         try:
-            # A pass takes hours where there is much to remove, and users go on meanwhile.
-            self._look_at_registered()
-            self._look_at_experiments()
-            if kind != "experiment" and name in self._used:
-                raise Held(f"{self._used[name]} refers to it")
-            remove(name)
+            remove(kind, name)
         except Held as why:
             self._say(f"held: {kind} {name}: {why}")
             self.held += 1
         except Keep as why:
             self._say(f"kept: {kind} {name}: {why}")
+            self.kept += 1
+        except (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected):
+            self._say(f"held: {kind} {name}: somebody was at work with it")
+            self.held += 1
+        except psycopg.errors.QueryCanceled as error:
+            self._say(f"kept: {kind} {name}: {_one_line(error)}")
             self.kept += 1
         except psycopg.Error:
             raise
@@ -239,69 +386,98 @@ class Cleaning:
         self._went_names.add(name)
         self.gone += 1
 
-    def _run(self, run_id):
-        info = self._tracking.get_run(run_id).info
-        if info.lifecycle_stage != "deleted":
-            # Restored in the meantime.
+    def _run_or_model(self, kind, name):
+        # What takes time comes before the transaction, and all is looked at again in it.
+        found = self._hold(kind, name, locks=False)
+        if not found:
             return
-        self._remove("run", run_id, info.artifact_uri, info.start_time or 0, run_id, "artifacts")
-        if not self._dry_run:
-            self._tracking._hard_delete_run(run_id)
-        self._went("run", run_id)
+        self._look_again(name)
+        if name in self._used:
+            raise Held(f"{self._used[name]} refers to it")
+        self._store.ask_for(self._store.place(*found, *ENDS[kind](name)))
+        with self._transaction():
+            found = self._hold(kind, name)
+            if not found:
+                return
+            self._look_again(name)
+            place = self._store.place(*found, *ENDS[kind](name))
+            self._see_that_nobody_else_needs(place, kind, name)
+            self._delete(kind, name, [(place, kind, name)])
+        self._went(kind, name)
+        self._remove_noted([(place, kind, name)])
 
-    def _model(self, model_id):
-        stages = self._database.execute(
-            "SELECT m.lifecycle_stage, e.lifecycle_stage FROM logged_models m JOIN experiments e USING (experiment_id) "
-            "WHERE m.model_id = %s",
-            (model_id,),
-        ).fetchone()
-        if not stages or "deleted" not in stages:
-            # Restored in the meantime, or with its experiment.
-            return
-        model = self._tracking.get_logged_model(model_id, allow_deleted=True)
-        made = model.creation_timestamp
-        self._remove("model", model_id, model.artifact_location, made, "models", model_id, "artifacts")
-        if not self._dry_run:
-            self._tracking._hard_delete_logged_model(model_id)
-        self._went("model", model_id)
+    def _hold(self, kind, name, locks=True):
+        """
+        Return the address of a run, model or experiment, and when it was made, or nothing where it is not to go (any more).
+        It stays as it is until the transaction ends: the experiment first and the rest after it, as MLflow's own restoring
+        does it, so that neither waits for the other for ever.
+        """
+        locks = locks and not self._dry_run
+        given = {"name": name, "limit": self._limit, "with_experiment": False}
+        if kind == "experiment":
+            query = EXPERIMENT
+            given["name"] = int(name)
+        else:
+            query, table, key = (RUN, "runs", "run_uuid") if kind == "run" else (MODEL, "logged_models", "model_id")
+            # New runs of an experiment that is in use do not wait for this.
+            experiment = self._rows(
+                "SELECT experiment_id, lifecycle_stage = 'deleted' AND last_update_time <= %(limit)s FROM experiments "
+                f"WHERE experiment_id = (SELECT experiment_id FROM {table} WHERE {key} = %(name)s)"
+                f"{' FOR NO KEY UPDATE' if locks else ''}",
+                given,
+            )
+            if not experiment:
+                return None
+            given["with_experiment"] = bool(experiment[0][1]) and str(experiment[0][0]) != DEFAULT_EXPERIMENT
+        found = self._rows(f"{query}{' FOR UPDATE' if locks else ''}", given)
+        return (found[0][0] or "", found[0][1] or 0) if found else None
 
-    def _experiment(self, experiment):
-        name = experiment.experiment_id
-        stage = self._database.execute("SELECT lifecycle_stage FROM experiments WHERE experiment_id = %s", (int(name),))
-        if stage.fetchone() != ("deleted",):
-            # Restored in the meantime.
+    def _experiment(self, kind, name):
+        found = self._hold(kind, name, locks=False)
+        if not found:
             return
-        rest = {*self._ids("runs", "run_uuid", experiment), *self._ids("logged_models", "model_id", experiment)}
-        rest -= self._went_names
-        if rest:
-            # Those that are old enough have told why they did not go.
-            raise Held(f"{len(rest)} of its runs and models are still there")
-        places = self._store.readings(experiment.artifact_location)
-        for place in places & self._above_registered.keys():
-            raise Held(f"{self._above_registered[place]} is in {self._store.address(place)}")
-        self._traces(experiment)
-        if not self._dry_run:
-            self._tracking._hard_delete_experiment(name)
-        self._went("experiment", name)
+        # Most traces have no objects, so those that have are looked for with one question.
+        seen = {row[0] for row in self._trace_rows(name)}
+        there = self._store.names_in(self._traces_folder(*found)) if seen else set()
+        with self._transaction():
+            found = self._hold(kind, name)
+            if not found:
+                return
+            self._look_again()
+            location, made = found
+            rest = {*self._ids("runs", "run_uuid", name), *self._ids("logged_models", "model_id", name)}
+            rest -= self._went_names
+            if rest:
+                # Those that are old enough have told why they did not go.
+                raise Held(f"{len(rest)} of its runs and models are still there")
+            places = self._store.readings(location)
+            self._see_that_nothing_registered_is_in(places)
+            traces = self._traces(name, location, made, seen, there)
+            self._delete(kind, name, traces, places)
+        self._went(kind, name)
+        self._remove_noted(traces)
         for place in places:
             for folder in _up_from(place):
                 self._experiments_in.get(folder, set()).discard(name)
             self._tell_what_is_left(place)
 
-    def _traces(self, experiment):
-        """Remove the objects of an experiment's traces, which go with its row. Where one must stay, the row stays, too."""
-        rows = self._database.execute(
+    def _trace_rows(self, experiment_id):
+        return self._rows(
             "SELECT i.request_id, t.value FROM trace_info i LEFT JOIN trace_tags t "
             "ON t.request_id = i.request_id AND t.key = 'mlflow.artifactLocation' WHERE i.experiment_id = %s",
-            (int(experiment.experiment_id),),
-        ).fetchall()
-        if not rows:
-            return
-        made = experiment.creation_time or 0
-        folder = f"{experiment.artifact_location.rstrip('/')}/traces"
-        # Most traces have no objects, so those that have are looked for with one question.
-        there = self._store.names_in(self._store.place(folder, made, "traces"))
-        held, kept = [], []
+            (int(experiment_id),),
+        )
+
+    def _traces_folder(self, location, made):
+        return self._store.place(f"{location.rstrip('/')}/traces", made, "traces")
+
+    def _traces(self, experiment_id, location, made, seen, there):
+        """Return the places of an experiment's traces, which go with its row. Where one must stay, the row stays, too."""
+        folder = f"{location.rstrip('/')}/traces"
+        rows = self._trace_rows(experiment_id)
+        if rows:
+            self._traces_folder(location, made)
+        places, held, kept = [], [], []
         for trace_id, noted in rows:
             try:
                 uri = f"{folder}/{trace_id}/artifacts"
@@ -312,8 +488,21 @@ class Cleaning:
                     raise Keep(f"its tag mlflow.artifactLocation says {noted}")
                 if trace_id in self._used:
                     raise Held(f"{self._used[trace_id]} refers to it")
-                if trace_id in there:
-                    self._remove("trace", trace_id, uri, made, "traces", trace_id, "artifacts")
+                # One that came since the store was asked may have objects.
+                if trace_id in there or trace_id not in seen:
+                    place = self._store.place(uri, made, *ENDS["trace"](trace_id))
+                    if trace_id in there:
+                        self._store.see_that_it_deletes()
+                    places.append((place, "trace", trace_id))
+            except Held as why:
+                held.append(f"trace {trace_id}: {why}")
+            except Keep as why:
+                kept.append(f"trace {trace_id}: {why}")
+        # In one question for many: somebody may be waiting for the experiment.
+        owners = self._owners([place for place, *dummy in places])
+        for place, kind, trace_id in places:
+            try:
+                self._see_that_nobody_else_needs(place, kind, trace_id, owners)
             except Held as why:
                 held.append(f"trace {trace_id}: {why}")
             except Keep as why:
@@ -322,26 +511,98 @@ class Cleaning:
             if problems:
                 others = f", and {len(problems) - 1} more" if problems[1:] else ""
                 raise kind(f"{problems[0]}{others}")
+        return places
 
-    def _remove(self, kind, name, uri, made, *end):
-        place = self._store.place(uri, made, *end)
-        self._see_that_nobody_else_needs(place, kind, name)
-        self._store.remove(place, self._dry_run)
+    @contextmanager
+    def _transaction(self):
+        if self._dry_run:
+            yield
+        else:
+            with self._database.transaction():
+                yield
 
-    def _see_that_nobody_else_needs(self, place, kind, name):
-        if place in self._above_registered:
-            raise Held(f"{self._above_registered[place]} is in {self._store.address(place)}")
+    def _delete(self, kind, name, places, folders=()):
+        """Delete the rows, and note where the objects are that nothing else names any more."""
+        if self._dry_run:
+            return
+        if places:
+            self._database.execute(
+                f"INSERT INTO {PLACES} (address, kind, name) SELECT * FROM unnest(%s::text[], %s::text[], %s::text[]) "
+                "ON CONFLICT DO NOTHING",
+                (
+                    [self._store.address(place) for place, *dummy in places],
+                    [what for dummy, what, *dummy in places],
+                    [owner for *dummy, owner in places],
+                ),
+            )
+        self._database.delete(kind, name)
+        self._database.execute(f"UPDATE {LIFE} SET at = clock_timestamp()")
+        # A version that comes from here on finds no such run. All who register wait, so this is the last thing.
+        self._database.execute(NO_MORE_VERSIONS)
+        self._look_at_registered(name if kind != "experiment" else None)
+        self._see_that_nothing_registered_is_in(folders)
+        for place, *_, owner in places:
+            self._see_that_nothing_registered_needs(place, owner)
+
+    def _remove_noted(self, places):
+        for place, kind, name in places:
+            self._one(f"objects of {kind}", name, lambda *dummy, it=place: self._remove(it))
+
+    def _remove(self, place):
+        if self._dry_run:
+            return
+        self._store.remove(place)
+        self._database.execute(f"DELETE FROM {PLACES} WHERE address = %s", (self._store.address(place),))
+        self._database.execute(f"UPDATE {LIFE} SET at = clock_timestamp()")
+
+    def _finish_what_was_begun(self):
+        """Remove the objects of rows that an earlier pass deleted, unless somebody has come to need them."""
+        if self._rows("SELECT to_regclass(%s)", (PLACES,))[0][0] is None:
+            return
+        for found in self._rows(f"SELECT address, extract(epoch FROM noted) * 1000, kind, name FROM {PLACES} ORDER BY noted"):
+            self._one(f"objects of {found[2]}", found[3], lambda *dummy, it=found: self._finish(*it))
+
+    def _finish(self, address, noted, kind, name):
+        self._look_again(name)
+        place = self._store.place(address, noted, *ENDS[kind](name))
+        # By another kind than any row's, so that a row of this name that there is again counts as somebody else's.
+        self._see_that_nobody_else_needs(place, f"objects of {kind}", name)
+        self._remove(place)
+        self._went(f"objects of {kind}", name)
+
+    def _see_that_nothing_registered_is_in(self, folders):
+        for folder in folders:
+            if folder in self._above_registered:
+                raise Held(f"{self._above_registered[folder]} is in {self._store.address(folder)}")
+
+    def _see_that_nothing_registered_needs(self, place, name):
+        if name in self._used:
+            raise Held(f"{self._used[name]} refers to it")
+        self._see_that_nothing_registered_is_in([place])
         for depth in range(1, len(place)):
             if place[:depth] in self._registered:
                 raise Held(f"{self._registered[place[:depth]]} is {self._store.address(place[:depth])}")
+
+    def _see_that_nobody_else_needs(self, place, kind, name, owners=None):
+        self._see_that_nothing_registered_needs(place, name)
         for experiment in self._experiments_in.get(place, ()):
             raise Keep(f"experiment {experiment} has its place in {self._store.address(place)}")
         for trace_id in self._traces_in.get(place, set()) - {name}:
             raise Keep(f"trace {trace_id} has its place in {self._store.address(place)}")
-        ids = [folder for folder, following in zip(place, place[1:], strict=False) if following == "artifacts"]
-        for *other, uri in self._database.execute(OWNERS, {"ids": ids}).fetchall():
-            if other != [kind, name] and any(it == place[: len(it)] for it in self._store.readings(uri)):
-                raise Keep(f"{self._store.address(place)} is a place of {' '.join(other)}")
+        if owners is None:
+            owners = self._owners([place])
+        for folder in _may_be_ids(place):
+            for *other, uri in owners.get(folder, ()):
+                if other != [kind, name] and any(it == place[: len(it)] for it in self._store.readings(uri)):
+                    raise Keep(f"{self._store.address(place)} is a place of {' '.join(other)}")
+
+    def _owners(self, places):
+        """The rows that may have their objects at or around these places, by their ids."""
+        ids = list({folder for place in places for folder in _may_be_ids(place)})
+        found = {}
+        for row in self._rows(OWNERS, {"ids": ids}) if ids else ():
+            found.setdefault(row[1], []).append(row)
+        return found
 
     def _tell_what_is_left(self, place):
         """Objects that no row names are nobody's to remove, and who pays for them should know."""
@@ -354,46 +615,50 @@ class Cleaning:
         if left:
             self._say(f"left: {self._store.address(place)}: no row named the objects in {', '.join(sorted(left)[:5])}")
 
-    def _deleted_experiments(self):
-        found, token = [], None
-        limit = int(time.time() * 1000) - self._age
-        while True:
-            # 2 is MLflow's ViewType.DELETED_ONLY.
-            page = self._tracking.search_experiments(
-                view_type=2, filter_string=f"last_update_time < {limit}", page_token=token
-            )
-            found += [item for item in page if item.experiment_id != DEFAULT_EXPERIMENT]
-            token = page.token
-            if not token:
-                return found
+    def _rows(self, query, given=None):
+        return self._database.execute(query, given).fetchall()
 
-    def _ids(self, table, column, experiment):
-        query = f"SELECT {column} FROM {table} WHERE experiment_id = %s"
-        return [row[0] for row in self._database.execute(query, (int(experiment.experiment_id),))]
+    def _ids(self, table, column, experiment_id):
+        return [row[0] for row in self._rows(f"SELECT {column} FROM {table} WHERE experiment_id = %s", (int(experiment_id),))]
 
-    def _look_at_registered(self):
+    def _look_again(self, name=None):
+        """A pass takes hours where there is much to remove, and users go on meanwhile."""
+        self._look_at_registered(name)
+        self._look_at_experiments()
+
+    def _look_at_registered(self, name=None):
         """Note the runs, models and places whose files are those of a registered model."""
-        rows = self._database.execute(
-            "SELECT name, version, source, storage_location FROM model_versions "
-            "WHERE current_stage <> 'Deleted_Internal' AND coalesce(creation_time, 0) >= %s",
-            (self._registered_since,),
-        )
-        if not self._registered_since:
-            # From the second time on what is new; the hour is for hosts whose clocks differ.
-            self._registered_since = int(time.time() * 1000) - 3600 * 1000
-        for name, version, *addresses in rows.fetchall():
-            title = f"version {version} of the registered model {name}"
+        rows = []
+        if name is None:
+            self._registered_since = 0
+        else:
+            # From the second time on what is new. The hour is for the clocks of other hosts, which write that time; what names
+            # the thing in question is found whatever they wrote.
+            rows = self._rows(f"{VERSIONS} AND strpos(concat_ws(' ', source, storage_location), %s) > 0", (name,))
+        rows += self._rows(f"{VERSIONS} AND coalesce(creation_time, 0) >= %s", (self._registered_since,))
+        self._registered_since = self._now() - 3600 * 1000
+        for row in rows:
+            if row in self._versions:
+                continue
+            self._versions.add(row)
+            model, version, *addresses = row
+            title = f"version {version} of the registered model {model}"
             self._used.update(dict.fromkeys(words(*addresses), title))
             for place in {place for address in addresses if address for place in self._store.readings(address)}:
                 self._registered[place] = title
                 self._above_registered.update(dict.fromkeys(_up_from(place), title))
 
+    def _now(self):
+        return int(self._rows("SELECT extract(epoch FROM clock_timestamp()) * 1000")[0][0])
+
     def _look_at_experiments(self):
-        rows = self._database.execute(
-            "SELECT experiment_id, artifact_location FROM experiments WHERE experiment_id > %s", (self._experiments_until,)
-        )
-        for number, uri in rows.fetchall():
-            self._experiments_until = max(number, self._experiments_until)
+        # The hundred is for numbers that were given out and not committed when this was asked last.
+        for number, uri in self._rows(
+            "SELECT experiment_id, artifact_location FROM experiments WHERE experiment_id > %s", (max(self._experiments) - 100,)
+        ):
+            if number in self._experiments:
+                continue
+            self._experiments.add(number)
             for place in self._store.readings(uri or ""):
                 for folder in _up_from(place):
                     self._experiments_in.setdefault(folder, set()).add(str(number))
@@ -413,6 +678,10 @@ class Cleaning:
 def _up_from(place):
     """A place and the folders above it, without the root."""
     return [place[:depth] for depth in range(1, len(place) + 1)]
+
+
+def _may_be_ids(place):
+    return [folder for folder, following in zip(place, place[1:], strict=False) if following == "artifacts"]
 
 
 def _one_line(error):
@@ -452,6 +721,38 @@ def check_schema(database):
         raise SystemExit(f"The database's schema is {found} and this MLflow's is {expected}, so nothing is removed.")
 
 
+def compare_clocks(database):
+    """Return the database's time in milliseconds. With a clock that is a month ahead all that was deleted yesterday is old."""
+    before = time.time()
+    now = float(database.execute("SELECT extract(epoch FROM clock_timestamp())").fetchone()[0])
+    after = time.time()
+    if not before - CLOCK_SECONDS <= now <= after + CLOCK_SECONDS:
+        here, there = (datetime.fromtimestamp(it, UTC).strftime("%Y-%m-%d %H:%M:%S UTC") for it in (after, now))
+        raise SystemExit(
+            f"This host's clock says {here} and the database's {there}: more than {CLOCK_SECONDS} seconds apart, so nobody "
+            "knows what is old, and nothing is removed."
+        )
+    return int(now * 1000)
+
+
+def another_is_at_it(database):
+    """Return the exit code: another host that does its work is none of this one's business."""
+    silent = None
+    if database.execute("SELECT to_regclass(%s)", (LIFE,)).fetchone()[0] is not None:
+        silent = database.execute(
+            f"SELECT to_char(at AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS') FROM {LIFE} "
+            f"WHERE at < clock_timestamp() - interval '{SILENCE}'"
+        ).fetchone()
+    if silent is None:
+        print("Another host is at it.")
+        return 0
+    print(
+        f"Another host is at it, and has done nothing since {silent[0]} UTC, longer than {SILENCE}: look at mlflow-gc.service "
+        f"on all hosts, and end the database's session that holds the advisory lock {LOCK}."
+    )
+    return 1
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--older-than", type=milliseconds, metavar="DURATION", help="such as 30d or 2d8h5m20s")
@@ -478,20 +779,25 @@ def main():
                     )
             print(f"From now on the objects of all runs that there are count as being in {root}.")
             return 0
+        now = compare_clocks(database)
         # Held until the connection ends.
         if not database.execute("SELECT pg_try_advisory_lock(%s)", (LOCK,)).fetchone()[0]:
-            print("Another host is at it.")
-            return 0
+            return another_is_at_it(database)
+        if not arguments.dry_run:
+            database.execute(MAKE_TABLES)
+            database.execute(
+                f"INSERT INTO {LIFE} (at) VALUES (clock_timestamp()) ON CONFLICT (one) DO UPDATE SET at = EXCLUDED.at"
+            )
 
         from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
         from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
         store = Store(root, since, get_artifact_repository)
-        problem = store.probe()
+        problem = store.probe(writes=not arguments.dry_run)
         if problem:
             print(problem)
         tracking = SqlAlchemyStore(os.environ["MLFLOW_BACKEND_STORE_URI"], "mlflow-artifacts:/")
-        cleaning = Cleaning(tracking, database, store, arguments.older_than, arguments.dry_run)
+        cleaning = Cleaning(Rows(database, tracking), store, now - arguments.older_than, arguments.dry_run)
         cleaning.all()
     print(
         f"{'Would go' if arguments.dry_run else 'Gone'}: {cleaning.gone}. "
