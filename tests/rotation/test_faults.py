@@ -114,12 +114,12 @@ def test_a_host_that_goes_away_in_the_middle(deployment, second, load):
 def test_a_full_disk(deployment, second, load):
     old = deployment.ssh(second, f"sha256sum {SERVICE_FILE}")
     before = deployment.content(APP)
-    deployment.ssh(
-        second,
-        "set -e; cp -a /etc/mlflow /root/kept; mount -t tmpfs -o size=256k,mode=0750,gid=$(id -g mlflow) tmpfs /etc/mlflow\n"
-        "cp -a /root/kept/. /etc/mlflow/; dd if=/dev/zero of=/etc/mlflow/filler bs=1k count=1000 2>/dev/null || true",
-    )
     try:
+        deployment.ssh(
+            second,
+            "set -e; cp -a /etc/mlflow /root/kept; mount -t tmpfs -o size=8m,mode=0750,gid=$(id -g mlflow) tmpfs /etc/mlflow\n"
+            "cp -a /root/kept/. /etc/mlflow/; dd if=/dev/zero of=/etc/mlflow/filler bs=1k count=10000 2>/dev/null || true",
+        )
         with load(clients=4, pause=0.1) as clients:
             code, output = deployment.rotate()
             assert code != 0
