@@ -48,10 +48,10 @@ class Entry:
 class Ledger:
     """So many clients, over all addresses, for as long as the with-block lasts."""
 
-    def __init__(self, addresses, username, password, writers=8, readers=20):
+    def __init__(self, addresses, username, password, writers=8, readers=20, uploaders=2):
         self.addresses = list(addresses)
         self.headers = urllib3.make_headers(basic_auth=f"{username}:{password}")
-        self.writers, self.readers = writers, readers
+        self.writers, self.readers, self.uploaders = writers, readers, uploaders
         self.entries: dict[str, Entry] = {}
         self.answers: list[Answer] = []
         self.stopped = threading.Event()
@@ -61,7 +61,7 @@ class Ledger:
         pool = self._pool(0)
         made = self._call(pool, "write", "create experiment", "POST", "experiments/create", {"name": f"faults-{time.time_ns()}"})
         self.experiment = made["experiment_id"]
-        kinds = ((self._write, self.writers), (self._read, self.readers))
+        kinds = ((self._write, self.writers), (self._upload, self.uploaders), (self._read, self.readers))
         self.threads = [
             threading.Thread(target=client, args=(number,), daemon=True) for client, count in kinds for number in range(count)
         ]
@@ -121,10 +121,22 @@ class Ledger:
                 entry.params.update(params)
                 entry.tags.update(tags)
             time.sleep(PAUSE)
-        content = secrets.token_bytes(20_000)
-        path = f"{self.experiment}/{run_id}/artifacts/data"
-        if self._send(pool, "artifact", "upload", "PUT", f"{ARTIFACTS}/{path}", content, "application/octet-stream") is not None:
-            entry.artifacts[path] = content
+
+    def _upload(self, number):
+        """Apart from those who write, who would wait for a store that is ill instead of writing."""
+        pool = self._pool(number)
+        for turn in itertools.count():
+            if self.stopped.is_set():
+                return
+            time.sleep(PAUSE)
+            known = list(self.entries)
+            if not known:
+                continue
+            run_id, content = known[turn % len(known)], secrets.token_bytes(20_000)
+            path = f"{self.experiment}/{run_id}/artifacts/data-{number}-{turn}"
+            answer = self._send(pool, "artifact", "upload", "PUT", f"{ARTIFACTS}/{path}", content, "application/octet-stream")
+            if answer is not None:
+                self.entries[run_id].artifacts[path] = content
 
     def _read(self, number):
         pool = self._pool(number)
