@@ -3,8 +3,8 @@
 """
 What may break under a server that people work with, one entry each: given, when, then.
 
-In each of them two servers have 8 clients that write, 2 that upload artifacts and 20 that read, and nothing that was acknowledged may be lost. `then`
-says what else must hold: how long no write is answered at most, and which requests may be refused.
+In each of them two servers have 8 clients that write, 2 that upload artifacts and 20 that read, and nothing that was acknowledged
+may be lost. `then` says what else must hold: how long no write is answered at most, and which requests may be refused.
 """
 
 from __future__ import annotations
