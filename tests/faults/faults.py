@@ -40,6 +40,8 @@ class Fault:
     #: For how many seconds it is broken.
     seconds: float
     then: Then
+    #: How many people look at artifacts in the web page besides.
+    clickers: int = 0
     #: Whether it is in every run of bin/test: those that a server did not bear before.
     everyday: bool = False
 
@@ -133,6 +135,8 @@ FAULTS = [
         happens=store_is_away,
         seconds=60,
         then=Then(pause=5, may_refuse=("artifact",), slowest=10),
+        # More than all workers have turns.
+        clickers=100,
         everyday=True,
     ),
     Fault(

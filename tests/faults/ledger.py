@@ -21,6 +21,8 @@ import urllib3
 API = "/api/2.0/mlflow"
 ARTIFACTS = "/api/2.0/mlflow-artifacts/artifacts"
 PAUSE = 0.2
+# Between two clicks of one person, in seconds.
+CLICK = 6
 TIMEOUT = 90
 
 
@@ -48,10 +50,10 @@ class Entry:
 class Ledger:
     """So many clients, over all addresses, for as long as the with-block lasts."""
 
-    def __init__(self, addresses, username, password, writers=8, readers=20, uploaders=2):
+    def __init__(self, addresses, username, password, writers=8, readers=20, uploaders=2, clickers=0):
         self.addresses = list(addresses)
         self.headers = urllib3.make_headers(basic_auth=f"{username}:{password}")
-        self.writers, self.readers, self.uploaders = writers, readers, uploaders
+        self.writers, self.readers, self.uploaders, self.clickers = writers, readers, uploaders, clickers
         self.entries: dict[str, Entry] = {}
         self.answers: list[Answer] = []
         self.stopped = threading.Event()
@@ -61,7 +63,9 @@ class Ledger:
         pool = self._pool(0)
         made = self._call(pool, "write", "create experiment", "POST", "experiments/create", {"name": f"faults-{time.time_ns()}"})
         self.experiment = made["experiment_id"]
-        kinds = ((self._write, self.writers), (self._upload, self.uploaders), (self._read, self.readers))
+        kinds = (
+            (self._write, self.writers), (self._upload, self.uploaders), (self._read, self.readers), (self._click, self.clickers)
+        )  # fmt: skip
         self.threads = [
             threading.Thread(target=client, args=(number,), daemon=True) for client, count in kinds for number in range(count)
         ]
@@ -153,6 +157,13 @@ class Ledger:
             else:
                 self._call(pool, "read", "get run", "GET", f"runs/get?run_id={known[turn % len(known)]}", {})
             time.sleep(PAUSE)
+
+    def _click(self, number):
+        """Somebody at the web page, who looks at a run's artifacts now and then."""
+        pool = self._pool(number)
+        while not self.stopped.wait(CLICK):
+            if known := list(self.entries):
+                self._call(pool, "artifact", "list", "GET", f"artifacts/list?run_id={known[number % len(known)]}", {})
 
     # --- afterwards ---
 

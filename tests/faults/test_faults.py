@@ -21,7 +21,8 @@ def entry(fault):
 @pytest.mark.parametrize("fault", [entry(fault) for fault in FAULTS])
 def test_fault(deployment, note, fault):
     kinds = ("write", "read", "artifact")
-    with Ledger(deployment.addresses, deployment.user["username"], deployment.user["password"]) as ledger:
+    login = deployment.user["username"], deployment.user["password"]
+    with Ledger(deployment.addresses, *login, clickers=fault.clickers) as ledger:
         time.sleep(QUIET)
         assert not ledger.refused(*kinds), ledger.refused(*kinds)[:3]
         with fault.happens(deployment):
