@@ -46,16 +46,21 @@ PIECE = 256 << 10
 TRIES = 3
 # Of the store, in seconds and times. boto3's own are five minutes for one that does not answer.
 CONNECT, READ, ATTEMPTS = 5, 30, 3
-UPLOADS = re.compile(r"/(ajax-)?api/2\.0/mlflow-artifacts/artifacts/.+")
+STREAMS = re.compile(r"/(ajax-)?api/2\.0/mlflow-artifacts/artifacts/.+")
 OF_EACH_REQUEST = ("Bucket", "Key", "ExpectedBucketOwner", "RequestPayer", "SSECustomerAlgorithm", "SSECustomerKey")
 CHECKSUMS = ("ChecksumCRC32", "ChecksumCRC32C", "ChecksumCRC64NVME", "ChecksumSHA1", "ChecksumSHA256")
 
 _threads = ThreadPoolExecutor(THREADS, thread_name_prefix="artifacts")
 
 
+def is_stream(scope):
+    """Whether a request brings or fetches an artifact that passes through."""
+    return scope["method"] in ("GET", "PUT") and STREAMS.fullmatch(scope["path"]) is not None
+
+
 def is_upload(scope):
     """Whether the body of a request is an artifact, which is passed on as it comes."""
-    return scope["method"] == "PUT" and UPLOADS.fullmatch(scope["path"]) is not None
+    return scope["method"] == "PUT" and is_stream(scope)
 
 
 def give_up_in_time():

@@ -32,7 +32,6 @@ has nobody else's objects in it or around it. An experiment's folder is never re
 """
 
 import argparse
-import json
 import os
 import posixpath
 import re
@@ -45,9 +44,9 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+import mlflow_schema
 import psycopg
 
-EXPECTED = Path(sys.prefix) / "mlflow-server.json"
 # Any number but mlflow_setup.py's, as long as all hosts use the same: one host works, the others have nothing to do.
 LOCK = 0x6D6C666C6F7767
 TABLE = "mlflow_aws_artifact_stores"
@@ -557,7 +556,7 @@ class Cleaning:
 
     def _finish_what_was_begun(self):
         """Remove the objects of rows that an earlier pass deleted, unless somebody has come to need them."""
-        if self._rows("SELECT to_regclass(%s)", (PLACES,))[0][0] is None:
+        if not mlflow_schema.there(self._database, PLACES):
             return
         for found in self._rows(f"SELECT address, extract(epoch FROM noted) * 1000, kind, name FROM {PLACES} ORDER BY noted"):
             self._one(f"objects of {found[2]}", found[3], lambda *dummy, it=found: self._finish(*it))
@@ -715,8 +714,8 @@ def _name(root, endpoint):
 
 def check_schema(database):
     """Opening MLflow's store on a database that is behind would migrate it."""
-    expected = json.loads(EXPECTED.read_text(encoding="utf-8"))["tracking"]
-    found = database.execute("SELECT version_num FROM alembic_version").fetchone()[0]
+    expected = mlflow_schema.expected()["tracking"]
+    found = mlflow_schema.revision(database, "tracking")
     if found != expected:
         raise SystemExit(f"The database's schema is {found} and this MLflow's is {expected}, so nothing is removed.")
 
@@ -738,7 +737,7 @@ def compare_clocks(database):
 def another_is_at_it(database):
     """Return the exit code: another host that does its work is none of this one's business."""
     silent = None
-    if database.execute("SELECT to_regclass(%s)", (LIFE,)).fetchone()[0] is not None:
+    if mlflow_schema.there(database, LIFE):
         silent = database.execute(
             f"SELECT to_char(at AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS') FROM {LIFE} "
             f"WHERE at < clock_timestamp() - interval '{SILENCE}'"

@@ -194,9 +194,6 @@ STORE = re.compile(
     r"mlflow-artifacts/.*|mlflow/(artifacts/(list|presigned-[a-z-]+)|get-trace-artifact|upload-artifact|logged-models/[^/]+/artifacts/.*)"
     r")|/get-artifact|/model-versions/get-artifact"
 )
-# Those pass through in parts, with a budget and threads of their own (mlflow_artifacts.py).
-STREAMS = re.compile(r"/(ajax-)?api/2\.0/mlflow-artifacts/artifacts/.+")
-STREAMED = ("GET", "PUT")
 # How many may ask the store at once, and for how many seconds others wait for that. One user has half of it at most.
 STORE_TURNS, STORE_WAIT = 8, 30.0
 # It may list artifacts too, whatever else it asks.
@@ -230,7 +227,8 @@ class Admission:
             self._turns, self._graphql = asyncio.Semaphore(self._limit), asyncio.Semaphore(min(GRAPHQL_TURNS, self._limit))
             self._store = mlflow_bodies.Budget(STORE_TURNS)
         path = scope["path"]
-        if path.startswith(self.FREE) or (scope["method"] in STREAMED and STREAMS.fullmatch(path)):
+        # Streams have a budget and threads of their own.
+        if path.startswith(self.FREE) or mlflow_artifacts.is_stream(scope):
             await self._carry_out(scope, receive, send)
         elif STORE.fullmatch(path):
             await self._with_the_store(scope, receive, send)

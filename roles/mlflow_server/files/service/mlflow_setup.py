@@ -112,24 +112,30 @@ def prepare():
         mlflow_service.import_everything()
         rest.result()
 
+    from mlflow.version import VERSION
+
+    scripts = _scripts()
+    expected = {
+        "version": VERSION,
+        **{kind: found.get_current_head() for kind, found in scripts.items()},
+        # What it can migrate from: any other revision is one of a newer MLflow.
+        "known": {kind: _revisions(found) for kind, found in scripts.items()},
+    }
+    EXPECTED.write_text(json.dumps(expected) + "\n", encoding="utf-8")
+
+
+def _scripts():
+    """Alembic's scripts of both schemas of the MLflow that is installed."""
     import mlflow.server.auth.db.utils as auth_db
     import mlflow.store.db.utils as tracking_db
     from alembic.script import ScriptDirectory
-    from mlflow.version import VERSION
 
-    auth_scripts = ScriptDirectory.from_config(auth_db._get_alembic_config(""))
-    tracking_scripts = ScriptDirectory.from_config(tracking_db._get_alembic_config(""))
-    expected = {
-        "version": VERSION,
-        "tracking": tracking_db._get_latest_schema_revision(),
-        "auth": auth_scripts.get_current_head(),
-        # What it can migrate from: any other revision is one of a newer MLflow.
-        "known": {
-            "tracking": sorted(script.revision for script in tracking_scripts.walk_revisions()),
-            "auth": sorted(script.revision for script in auth_scripts.walk_revisions()),
-        },
-    }
-    EXPECTED.write_text(json.dumps(expected) + "\n", encoding="utf-8")
+    modules = {"tracking": tracking_db, "auth": auth_db}
+    return {kind: ScriptDirectory.from_config(module._get_alembic_config("")) for kind, module in modules.items()}
+
+
+def _revisions(scripts):
+    return sorted(script.revision for script in scripts.walk_revisions())
 
 
 def damaged():
@@ -226,13 +232,7 @@ def _note_version(connection, expected):
 def _known(expected):
     """The revisions that this MLflow can migrate from. Installed by an earlier role it has no list of them."""
     if "known" not in expected:
-        import mlflow.server.auth.db.utils as auth_db
-        import mlflow.store.db.utils as tracking_db
-        from alembic.script import ScriptDirectory
-
-        for kind, module in (("tracking", tracking_db), ("auth", auth_db)):
-            scripts = ScriptDirectory.from_config(module._get_alembic_config(""))
-            expected.setdefault("known", {})[kind] = [script.revision for script in scripts.walk_revisions()]
+        expected["known"] = {kind: _revisions(found) for kind, found in _scripts().items()}
     return expected["known"]
 
 
