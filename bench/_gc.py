@@ -28,6 +28,10 @@ from collections import Counter
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "tests"))
+
+import postgres  # noqa: E402
+
 SERVICE = ROOT / "roles" / "mlflow_server" / "files" / "service"
 LOCK_FILE = SERVICE.parent / "requirements" / "mlflow-3.17.2.txt"
 BUCKET, PREFIX = "bucket", "artifacts"
@@ -52,6 +56,12 @@ def keys(client) -> set[str]:
 
 def key_of(uri: str) -> str:
     return f"{PREFIX}/{uri.removeprefix('mlflow-artifacts:/')}"
+
+
+def empty_bucket() -> None:
+    client = s3()
+    for key in keys(client):
+        client.delete_object(Bucket=BUCKET, Key=key)
 
 
 # --- in MLflow's environment ----------------------------------------------------------------------------------------------
@@ -83,10 +93,11 @@ def clean(*arguments: str) -> int:
     sys.path.insert(0, str(SERVICE))
     import mlflow.store.db.utils as db
     import mlflow_gc
+    import mlflow_schema
 
-    mlflow_gc.EXPECTED = Path(os.environ["BENCH_FOLDER"], "mlflow-server.json")
-    if not mlflow_gc.EXPECTED.exists():
-        mlflow_gc.EXPECTED.write_text(json.dumps({"tracking": db._get_latest_schema_revision()}), encoding="utf-8")
+    mlflow_schema.EXPECTED = Path(os.environ["BENCH_FOLDER"], "mlflow-server.json")
+    if not mlflow_schema.EXPECTED.exists():
+        mlflow_schema.EXPECTED.write_text(json.dumps({"tracking": db._get_latest_schema_revision()}), encoding="utf-8")
     sys.argv[1:] = arguments
     return mlflow_gc.main()
 
@@ -295,8 +306,7 @@ class Ground:
 
     def __init__(self, folder: Path, python: Path):
         self.folder, self.python = folder, python
-        self.bin = max(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda it: int(it.parent.name))
-        self.as_postgres = ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups", "--"]
+        self.postgres = postgres.server("max_connections=200")
 
     def __enter__(self):
         from moto.moto_server.werkzeug_app import DomainDispatcherApplication
@@ -310,15 +320,9 @@ class Ground:
                 return answer(*request)
 
         DomainDispatcherApplication.__call__ = in_turn
-        self.folder.chmod(0o755)
-        data = self.folder / "data"
-        data.mkdir()
-        subprocess.run(["chown", "postgres:", data], check=True)
-        self.psql("initdb", "-D", data, "-A", "trust", "-U", "postgres", "-E", "UTF8")
-        settings = f"-c listen_addresses= -c unix_socket_directories={data} -c fsync=off -c max_connections=200"
-        self.psql("pg_ctl", "-D", data, "-w", "-l", data / "log", "-o", settings, "start")
+        self.socket = self.postgres.__enter__()
         service = self.folder / "pg_service.conf"
-        service.write_text(f"[mlflow]\nhost={data}\ndbname=mlflow\nuser=postgres\n", encoding="utf-8")
+        service.write_text(f"[mlflow]\nhost={self.socket}\ndbname=mlflow\nuser=mlflow\n", encoding="utf-8")
         logging.getLogger("werkzeug").setLevel(logging.ERROR)
         self.server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
         self.server.start()
@@ -340,19 +344,16 @@ class Ground:
         self.new_database()
         return self
 
-    def __exit__(self, *dummy):
+    def __exit__(self, *error):
         self.server.stop()
-        self.psql("pg_ctl", "-D", self.folder / "data", "-m", "immediate", "stop")
-
-    def psql(self, command: str, *arguments) -> None:
-        subprocess.run(
-            [*self.as_postgres, self.bin / command, *arguments], check=True, stdout=subprocess.DEVNULL, cwd=self.folder
-        )
+        self.postgres.__exit__(*error)
 
     def new_database(self) -> None:
-        host = ["-h", self.folder / "data", "-U", "postgres"]
-        self.psql("dropdb", *host, "--if-exists", "--force", "mlflow")
-        self.psql("createdb", *host, "mlflow")
+        import psycopg
+
+        with psycopg.connect(host=str(self.socket), user="mlflow", dbname="postgres", autocommit=True) as database:
+            database.execute("DROP DATABASE IF EXISTS mlflow WITH (FORCE)")
+            database.execute("CREATE DATABASE mlflow")
         self.call("prepare")
 
     def start(self, *arguments, **options) -> subprocess.Popen:
@@ -423,8 +424,7 @@ def race(ground: Ground, seconds: float, number: int) -> dict:
 
 def new_database_on_an_old_bucket(ground: Ground) -> list[str]:
     client = s3()
-    for key in keys(client):
-        client.delete_object(Bucket=BUCKET, Key=key)
+    empty_bucket()
     ground.new_database()
     ground.call("before")
     old = keys(client)
@@ -461,9 +461,7 @@ def main() -> int:
         problems = new_database_on_an_old_bucket(ground)
         print(f"A new database on the bucket of another: {len(problems)} problems")
         ground.new_database()
-        client = s3()
-        for key in keys(client):
-            client.delete_object(Bucket=BUCKET, Key=key)
+        empty_bucket()
         figures = race(ground, arguments.seconds, arguments.clients)
     figures["problems"] = problems + figures["problems"]
     for name, value in figures.items():

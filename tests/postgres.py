@@ -1,6 +1,6 @@
 # Copyright: (c) 2026, the mlops.mlflow_aws contributors
 # GNU General Public License v3.0 or later (see LICENSE)
-"""A PostgreSQL of the tests' own, where the machine has its programs."""
+"""A PostgreSQL of one's own in a temporary folder, where the machine has its programs."""
 
 from __future__ import annotations
 
@@ -12,14 +12,16 @@ import tempfile
 from contextlib import contextmanager
 from pathlib import Path
 
-import pytest
+
+class Missing(Exception):
+    """Why there can be none."""
 
 
 def _programs() -> Path:
     found = shutil.which("initdb")
     folders = [Path(found).parent] if found else sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
     if not folders or not (folders[0] / "initdb").exists():
-        pytest.skip("there is no PostgreSQL on this machine")
+        raise Missing("there is no PostgreSQL on this machine")
     return folders[0]
 
 
@@ -33,12 +35,17 @@ def _as_who() -> dict:
         except KeyError:
             continue
         return {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
-    pytest.skip("there is no user but root")
+    raise Missing("there is no user but root")
 
 
 @contextmanager
-def server():
-    """The folder of its socket."""
+def server(*settings):
+    """
+    The folder of its socket; its superuser is mlflow, who needs no password.
+
+    :arg settings: such as max_connections=200.
+    :raises Missing: before anything is made.
+    """
     programs, who = _programs(), _as_who()
     # A socket's path may have a hundred characters.
     folder = Path(tempfile.mkdtemp(prefix="pg-", dir="/tmp"))
@@ -50,8 +57,9 @@ def server():
     try:
         how = ["-U", "mlflow", "-A", "trust", "-E", "UTF8", "-N", "--no-instructions"]
         subprocess.run([programs / "initdb", "-D", data, *how], **quiet)
-        settings = f"-c listen_addresses= -c unix_socket_directories={folder} -c fsync=off -c deadlock_timeout=100ms"
-        subprocess.run([programs / "pg_ctl", "-D", data, "-w", "-l", folder / "log", "-o", settings, "start"], **quiet)
+        own = ("listen_addresses=", f"unix_socket_directories={folder}", "fsync=off", "deadlock_timeout=100ms")
+        options = " ".join(f"-c {setting}" for setting in (*own, *settings))
+        subprocess.run([programs / "pg_ctl", "-D", data, "-w", "-l", folder / "log", "-o", options, "start"], **quiet)
         try:
             yield folder
         finally:
