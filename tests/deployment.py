@@ -9,6 +9,7 @@ import contextlib
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from pathlib import Path
 
 import boto3
 import psycopg
+import pytest
 from elsewhere import elsewhere
 
 from localcloud.config import Config
@@ -32,6 +34,19 @@ SERVICE_FILE = "/etc/mlflow/pg_service.conf"
 def plain(value):
     """A value as ansible-inventory writes it, without its mark."""
     return value["__ansible_unsafe"] if isinstance(value, dict) and "__ansible_unsafe" in value else value
+
+
+@contextlib.contextmanager
+def deployed(folder, **options):
+    """A deployment for all tests of a folder, removed at the end; or the one that is up in the cloud of that name."""
+    if os.geteuid() != 0 or not shutil.which("systemd-nspawn"):
+        pytest.skip("needs root and systemd-nspawn")
+    deployment = Deployment(folder, **options)
+    try:
+        deployment.up()
+        yield deployment
+    finally:
+        deployment.down()
 
 
 class Deployment:

@@ -40,45 +40,60 @@ def percentile(values, share):
     return ordered[min(len(ordered) - 1, int(share * len(ordered)))] if ordered else 0.0
 
 
-class Load:
-    """So many clients at once, over all servers (addresses or URLs), for as long as the with-block lasts."""
+class Clients:
+    """Threads that are clients of all servers (addresses or URLs) in turn, for as long as the with-block lasts."""
 
-    def __init__(self, addresses, username, password, clients=16, pause=0.0):
+    #: For how many seconds an answer is waited for.
+    timeout = 60
+
+    def __init__(self, addresses, username, password):
         self.addresses = list(addresses)
         self.headers = urllib3.make_headers(basic_auth=f"{username}:{password}")
         self.headers["Content-Type"] = "application/json"
+        self.stopped = threading.Event()
+        urllib3.disable_warnings()
+
+    def _begin(self, client, count):
+        """So many threads of this function, each of which is given its number."""
+        threads = [threading.Thread(target=client, args=(number,), daemon=True) for number in range(count)]
+        self.threads = [*getattr(self, "threads", []), *threads]
+        for thread in threads:
+            thread.start()
+
+    def __exit__(self, *error):
+        self.stopped.set()
+        for thread in self.threads:
+            thread.join(timeout=self.timeout)
+
+    def _pool(self, number):
+        address = self.addresses[number % len(self.addresses)]
+        url = urlsplit(address if "://" in address else f"https://{address}")
+        options = {"maxsize": 1, "timeout": self.timeout, "retries": False}
+        if url.scheme == "http":
+            return urllib3.HTTPConnectionPool(url.hostname, url.port or 80, **options)
+        # The certificate names the first host; what is measured here is not whether it is trusted.
+        return urllib3.HTTPSConnectionPool(url.hostname, url.port or 443, cert_reqs="CERT_NONE", **options)
+
+
+class Load(Clients):
+    """So many clients at once, each of which does all that a program that trains does."""
+
+    def __init__(self, addresses, username, password, clients=16, pause=0.0):
+        super().__init__(addresses, username, password)
         self.clients = clients
         self.pause = pause
         self.answers: list[Answer] = []
         self.acknowledged: list[str] = []
-        self.stopped = threading.Event()
 
     def __enter__(self):
-        urllib3.disable_warnings()
         first = self._pool(0)
         name = f"rotation-{time.time_ns()}"
         self.experiment = self._call(first, "create experiment", "experiments/create", {"name": name})["experiment_id"]
         run = self._call(first, "create run", "runs/create", {"experiment_id": self.experiment})
         self.run_id = run["run"]["info"]["run_id"]
         self.answers.clear()
-        self.threads = [threading.Thread(target=self._client, args=(n,), daemon=True) for n in range(self.clients)]
-        for thread in self.threads:
-            thread.start()
+        self._begin(self._client, self.clients)
         return self
-
-    def __exit__(self, *error):
-        self.stopped.set()
-        for thread in self.threads:
-            thread.join(timeout=60)
-
-    def _pool(self, number):
-        address = self.addresses[number % len(self.addresses)]
-        url = urlsplit(address if "://" in address else f"https://{address}")
-        options = {"maxsize": 1, "timeout": 60, "retries": False}
-        if url.scheme == "http":
-            return urllib3.HTTPConnectionPool(url.hostname, url.port or 80, **options)
-        # The certificate names the first host; what is measured here is not whether it is trusted.
-        return urllib3.HTTPSConnectionPool(url.hostname, url.port or 443, cert_reqs="CERT_NONE", **options)
 
     def _client(self, number):
         pool = self._pool(number)

@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import sys
 from pathlib import Path
 
@@ -18,17 +16,11 @@ ROWS = []
 
 @pytest.fixture(scope="session")
 def deployment(tmp_path_factory):
-    """Two servers that serve, made once for all faults and removed at the end; or those that are up in the cloud of that name."""
-    if os.geteuid() != 0 or not shutil.which("systemd-nspawn"):
-        pytest.skip("needs root and systemd-nspawn")
-    from deployment import Deployment
+    """Two servers that serve."""
+    from deployment import deployed
 
-    deployment = Deployment(tmp_path_factory.mktemp("faults"), tests="faults", slot=8)
-    try:
-        deployment.up()
+    with deployed(tmp_path_factory.mktemp("faults"), tests="faults", slot=8) as deployment:
         yield deployment
-    finally:
-        deployment.down()
 
 
 @pytest.fixture

@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 
 import boto3
 from deployment import NAME
+from ledger import KINDS
 
 
 @dataclass
@@ -29,6 +30,11 @@ class Then:
     slowest: float = 90.0
     #: Whether the first host must not notice, since only the second one is broken.
     one_host: bool = False
+
+
+# The other host goes on as if nothing were; and what a database takes until it is there again.
+ONE_HOST = Then(pause=10, may_refuse=KINDS, one_host=True)
+FAILOVER = Then(pause=45, may_refuse=KINDS)
 
 
 @dataclass
@@ -44,6 +50,14 @@ class Fault:
     clickers: int = 0
     #: Whether it is in every run of bin/test: those that a server did not bear before.
     everyday: bool = False
+
+
+def first(deployment):
+    return sorted(deployment.hosts)[0]
+
+
+def second(deployment):
+    return sorted(deployment.hosts)[1]
 
 
 def inside(deployment, host):
@@ -101,7 +115,7 @@ def database_restarts(deployment):
 def on_the_second(command):
     @contextlib.contextmanager
     def happens(deployment):
-        deployment.ssh(sorted(deployment.hosts)[1], command, check=False)
+        deployment.ssh(second(deployment), command, check=False)
         yield
 
     return happens
@@ -109,12 +123,12 @@ def on_the_second(command):
 
 @contextlib.contextmanager
 def second_is_ended(deployment, how):
-    deployment.ssh(sorted(deployment.hosts)[1], f"nohup sh -c 'sleep 1; {how}' >/dev/null 2>&1 &", check=False)
+    deployment.ssh(second(deployment), f"nohup sh -c 'sleep 1; {how}' >/dev/null 2>&1 &", check=False)
     yield
     deadline = time.monotonic() + 180
     while time.monotonic() < deadline:
         with contextlib.suppress(Exception):
-            deployment.ssh(sorted(deployment.hosts)[1], "mlflow-ready")
+            deployment.ssh(second(deployment), "mlflow-ready")
             return
         time.sleep(2)
     raise AssertionError("the host does not serve again")
@@ -126,7 +140,7 @@ FAULTS = [
         when="a failover in which the former primary is cut off: what is open gets no answer any more, and what is new does",
         happens=connections_are_dropped,
         seconds=75,
-        then=Then(pause=45, may_refuse=("write", "read", "artifact")),
+        then=FAILOVER,
         everyday=True,
     ),
     Fault(
@@ -144,34 +158,34 @@ FAULTS = [
         when="RDS reboots the instance",
         happens=database_restarts,
         seconds=30,
-        then=Then(pause=45, may_refuse=("write", "read", "artifact")),
+        then=FAILOVER,
     ),
     Fault(
         "a worker is killed",
         when="the kernel ends one process of the service, as it does where memory is short",
         happens=on_the_second("pkill --newest --signal KILL --uid mlflow mlflow-worker"),
         seconds=10,
-        then=Then(pause=10, may_refuse=("write", "read", "artifact"), one_host=True),
+        then=ONE_HOST,
     ),
     Fault(
         "the first process of the service is killed",
         when="the kernel ends the parent of the workers",
         happens=on_the_second("kill -KILL $(systemctl show --property=MainPID --value mlflow.service)"),
         seconds=15,
-        then=Then(pause=10, may_refuse=("write", "read", "artifact"), one_host=True),
+        then=ONE_HOST,
     ),
     Fault(
         "a host is rebooted",
         when="a person or an update reboots the second host",
         happens=lambda deployment: second_is_ended(deployment, "systemctl reboot"),
         seconds=15,
-        then=Then(pause=10, may_refuse=("write", "read", "artifact"), one_host=True),
+        then=ONE_HOST,
     ),
     Fault(
         "a host loses its power",
         when="the second host ends at once, with nothing written that was not, and starts again",
         happens=lambda deployment: second_is_ended(deployment, "systemctl --force --force reboot"),
         seconds=15,
-        then=Then(pause=10, may_refuse=("write", "read", "artifact"), one_host=True),
+        then=ONE_HOST,
     ),
 ]

@@ -12,18 +12,19 @@ from __future__ import annotations
 import itertools
 import json
 import secrets
-import threading
 import time
 from dataclasses import dataclass, field
 
 import urllib3
+from load import Clients
 
+# All kinds of requests that these clients make.
+KINDS = ("write", "read", "artifact")
 API = "/api/2.0/mlflow"
 ARTIFACTS = "/api/2.0/mlflow-artifacts/artifacts"
 PAUSE = 0.2
 # Between two clicks of one person, in seconds.
 CLICK = 6
-TIMEOUT = 90
 
 
 @dataclass
@@ -47,43 +48,31 @@ class Entry:
     artifacts: dict = field(default_factory=dict)
 
 
-class Ledger:
-    """So many clients, over all addresses, for as long as the with-block lasts."""
+class Ledger(Clients):
+    """People of each kind, and what was acknowledged to them."""
+
+    timeout = 90
 
     def __init__(self, addresses, username, password, writers=8, readers=20, uploaders=2, clickers=0):
-        self.addresses = list(addresses)
-        self.headers = urllib3.make_headers(basic_auth=f"{username}:{password}")
+        super().__init__(addresses, username, password)
         self.writers, self.readers, self.uploaders, self.clickers = writers, readers, uploaders, clickers
         self.entries: dict[str, Entry] = {}
         self.answers: list[Answer] = []
-        self.stopped = threading.Event()
 
     def __enter__(self):
-        urllib3.disable_warnings()
         pool = self._pool(0)
         made = self._call(pool, "write", "create experiment", "POST", "experiments/create", {"name": f"faults-{time.time_ns()}"})
         self.experiment = made["experiment_id"]
-        kinds = (
-            (self._write, self.writers), (self._upload, self.uploaders), (self._read, self.readers), (self._click, self.clickers)
-        )  # fmt: skip
-        self.threads = [
-            threading.Thread(target=client, args=(number,), daemon=True) for client, count in kinds for number in range(count)
-        ]
         self.begun = time.monotonic()
-        for thread in self.threads:
-            thread.start()
+        for client, count in (
+            (self._write, self.writers), (self._upload, self.uploaders), (self._read, self.readers), (self._click, self.clickers)
+        ):  # fmt: skip
+            self._begin(client, count)
         return self
 
     def __exit__(self, *error):
-        self.stopped.set()
-        for thread in self.threads:
-            thread.join(timeout=TIMEOUT + 30)
+        super().__exit__(*error)
         self.ended = time.monotonic()
-
-    def _pool(self, number):
-        address = self.addresses[number % len(self.addresses)]
-        # The certificate names the first host; what is looked at here is not whether it is trusted.
-        return urllib3.HTTPSConnectionPool(address, 443, maxsize=1, timeout=TIMEOUT, retries=False, cert_reqs="CERT_NONE")
 
     def _send(self, pool, kind, what, method, path, body, content_type):
         begin, problem, content = time.monotonic(), "", None

@@ -7,8 +7,8 @@ from __future__ import annotations
 import time
 
 import pytest
-from faults import FAULTS
-from ledger import Ledger
+from faults import FAULTS, first
+from ledger import KINDS, Ledger
 
 # Before and after a fault, in seconds.
 QUIET = 6
@@ -20,25 +20,24 @@ def entry(fault):
 
 @pytest.mark.parametrize("fault", [entry(fault) for fault in FAULTS])
 def test_fault(deployment, note, fault):
-    kinds = ("write", "read", "artifact")
     login = deployment.user["username"], deployment.user["password"]
     with Ledger(deployment.addresses, *login, clickers=fault.clickers) as ledger:
         time.sleep(QUIET)
-        assert not ledger.refused(*kinds), ledger.refused(*kinds)[:3]
+        assert not ledger.refused(*KINDS), ledger.refused(*KINDS)[:3]
         with fault.happens(deployment):
             time.sleep(fault.seconds)
         mended = time.monotonic()
         time.sleep(2 * QUIET)
     lost = ledger.lost()
-    spared = deployment.addresses[:1] if fault.then.one_host else None
+    spared = [deployment.hosts[first(deployment)]["ansible_host"]] if fault.then.one_host else None
     pause = ledger.pause(addresses=spared)
-    refused = ledger.refused(*kinds)
-    note((fault.name, ledger.acknowledged(), len(lost), len(refused), pause, ledger.slowest(*kinds)))
+    refused = ledger.refused(*KINDS)
+    note((fault.name, ledger.acknowledged(), len(lost), len(refused), pause, ledger.slowest(*KINDS)))
     assert lost == []
     others = [answer for answer in refused if answer.kind not in fault.then.may_refuse]
     assert not others, others[:3]
     if spared:
-        noticed = ledger.refused(*kinds, addresses=spared)
+        noticed = ledger.refused(*KINDS, addresses=spared)
         assert not noticed, noticed[:3]
     assert pause <= fault.then.pause
     assert ledger.slowest("write", "read") <= fault.then.slowest

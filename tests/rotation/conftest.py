@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import sys
 from pathlib import Path
 
@@ -16,17 +14,11 @@ sys.path[:0] = [str(HERE), str(HERE.parent)]
 
 @pytest.fixture(scope="session")
 def deployment(tmp_path_factory):
-    """Two servers that serve, made once for all tests and removed at the end."""
-    if os.geteuid() != 0 or not shutil.which("systemd-nspawn"):
-        pytest.skip("needs root and systemd-nspawn")
-    from deployment import Deployment
+    """Two servers that serve."""
+    from deployment import deployed
 
-    deployment = Deployment(tmp_path_factory.mktemp("rotation"))
-    try:
-        deployment.up()
+    with deployed(tmp_path_factory.mktemp("rotation")) as deployment:
         yield deployment
-    finally:
-        deployment.down()
 
 
 @pytest.fixture

@@ -4,9 +4,7 @@
 from __future__ import annotations
 
 import json
-import os
 import secrets
-import shutil
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,19 +17,13 @@ sys.path[:0] = [str(HERE), str(HERE.parent)]
 
 @pytest.fixture(scope="session")
 def deployment(tmp_path_factory):
-    """A server that serves, made once for all tests and removed at the end; or the one that is up in the cloud of that name."""
-    if os.geteuid() != 0 or not shutil.which("systemd-nspawn"):
-        pytest.skip("needs root and systemd-nspawn")
-    from deployment import Deployment
+    """A server that serves."""
+    from deployment import deployed
 
-    deployment = Deployment(tmp_path_factory.mktemp("security"), servers=1, tests="security", slot=7)
-    try:
-        deployment.up()
+    with deployed(tmp_path_factory.mktemp("security"), servers=1, tests="security", slot=7) as deployment:
         # That of tests/rotation has two hosts, and what runs site.yml again leaves both.
         deployment.variables["mlflow_aws_server_count"] = len(deployment.hosts)
         yield deployment
-    finally:
-        deployment.down()
 
 
 @pytest.fixture(scope="session")
