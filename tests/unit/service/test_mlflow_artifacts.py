@@ -277,6 +277,21 @@ def test_slow_downloads_hold_no_more_than_the_budget(s3):
     assert 0 < held <= budget.total and found == [b""] * 8 and budget.free == budget.total
 
 
+def test_a_part_holds_its_memory_until_the_one_after_it_was_taken(s3):
+    """The server takes a part, and keeps it for a client who is slow, until it is given the next one and waits with that."""
+    s3.put_object(Body=os.urandom(3 * PART), **TARGET)
+    budget, held = Budget(20 * PART), []
+
+    async def read():
+        parts = parts_of(s3, budget)
+        async for _part in parts:
+            held.append((budget.total - budget.free) // PART)
+
+    asyncio.run(read())
+    # In the end the last but one is in the server's hands, and the last one goes there.
+    assert held[-1] == 2 and held[0] == 1 and budget.free == budget.total
+
+
 def test_what_comes_down_in_pieces_is_the_same(s3):
     data = os.urandom(2 * PART + 3 * PIECE + 5)
     s3.put_object(Body=data, **TARGET)

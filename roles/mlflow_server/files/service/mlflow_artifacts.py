@@ -305,8 +305,7 @@ class Download:
             except self._broken:
                 data = await _in_thread(self._read, begin=at, end=end)
             at = end
-            yield data
-            share.give_back(held)
+            yield data, held
             held = 0
 
     async def stream(self, share):
@@ -315,8 +314,20 @@ class Download:
 
         :arg share: The Share of `begin`. Parts are fetched ahead of the client, who may be slow, only as far as it goes.
         """
-        async for data in self._first(share):
-            yield data
+        before = 0
+        async with contextlib.aclosing(self._ahead(share)) as parts:
+            async for data, held in parts:
+                yield data
+                # uvicorn takes a part at once, and waits for the client when it is given the next one: only now the one before
+                # this has left the memory.
+                share.give_back(before)
+                before = held
+
+    async def _ahead(self, share):
+        """The parts, each with what it holds of the share."""
+        async with contextlib.aclosing(self._first(share)) as first:
+            async for part in first:
+                yield part
         pending: deque = deque()
         asked = self._come
 
@@ -338,8 +349,7 @@ class Download:
                 answer, held = pending.popleft()
                 data = await answer
                 ask_ahead()
-                yield data
-                share.give_back(held)
+                yield data, held
         finally:
             for answer, _held in pending:
                 answer.cancel()
