@@ -104,7 +104,6 @@ class Deployment:
         }
         self.secrets = boto3.client("secretsmanager", **self.aws)
         self.look_at_hosts()
-        self.user = self.content(USER)
         if "AWSPENDING" in self.labels(APP) or "AWSPENDING" in self.labels(ADMIN):
             self.must_rotate()
 
@@ -180,6 +179,11 @@ class Deployment:
 
     def content(self, name, stage="AWSCURRENT"):
         return json.loads(self.secrets.get_secret_value(SecretId=name, VersionStage=stage)["SecretString"])
+
+    @property
+    def user(self):
+        """MLflow's administrator, as he logs in now: a test may have given him another password."""
+        return self.content(USER)
 
     def labels(self, name):
         """The version that has each label."""

@@ -88,8 +88,11 @@ class Load(Clients):
     def __enter__(self):
         first = self._pool(0)
         name = f"rotation-{time.time_ns()}"
-        self.experiment = self._call(first, "create experiment", "experiments/create", {"name": name})["experiment_id"]
+        experiment = self._call(first, "create experiment", "experiments/create", {"name": name})
+        assert experiment, self.answers[-1].problem
+        self.experiment = experiment["experiment_id"]
         run = self._call(first, "create run", "runs/create", {"experiment_id": self.experiment})
+        assert run, self.answers[-1].problem
         self.run_id = run["run"]["info"]["run_id"]
         self.answers.clear()
         self._begin(self._client, self.clients)

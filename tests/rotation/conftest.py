@@ -26,4 +26,8 @@ def load(deployment):
     """Clients on both servers; a test that uses it has no failed request, or says which."""
     from load import Load
 
-    return lambda **options: Load(deployment.addresses, deployment.user["username"], deployment.user["password"], **options)
+    def begin(**options):
+        login = deployment.user
+        return Load(deployment.addresses, login["username"], login["password"], **options)
+
+    return begin
