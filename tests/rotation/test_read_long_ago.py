@@ -81,6 +81,7 @@ def contains(text, parts):
     return True
 
 
+@pytest.mark.slow
 def test_a_run_that_slept_before_the_swap(deployment, load, tmp_path):
     """Its rotation is finished by another run, and followed by one of the next day."""
     note = tmp_path / "asleep"

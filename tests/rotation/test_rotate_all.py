@@ -134,6 +134,7 @@ def test_everything_is_new_and_no_request_fails(deployment, administrator):
     must_find_nothing(deployment, (ROOT / "molecule" / "site" / "leaks.py").read_text(), words)
 
 
+@pytest.mark.slow
 def test_a_run_that_is_killed_before_the_promotion_is_finished_by_the_next(deployment):
     old = secret_words(deployment)
     username = deployment.content(USER)["username"]
