@@ -139,7 +139,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=1800, help="for how long; deploying comes before")
     parser.add_argument("--controllers", type=int, default=2)
-    parser.add_argument("--versions", nargs="+", default=["3.17.2"], help="of MLflow, of one schema; the first is there at the end")
+    parser.add_argument("--versions", nargs="+", default=["3.17.2"], help="of MLflow; the first is there at the end")
     parser.add_argument("--seed", default=str(time.time_ns()), help="of chance, to have the same again")
     arguments = parser.parse_args()
     os.environ.setdefault("LOCALCLOUD_NAME", "bench-controllers")
