@@ -115,10 +115,12 @@ files:
   type: dict
   sample: {/etc/hostname: {sha256: 9f86d08…, owner: root, group: root, mode: "0644"}}
 certificate:
-  description: C(names) as openssl writes them, and the C(days) that are left. Empty where there is no readable certificate.
+  description:
+    - C(names) as openssl writes them, the C(days) that are left, and C(lifetime_days) from the certificate's beginning to its
+      end. Empty where there is no readable certificate.
   returned: always
   type: dict
-  sample: {names: ["DNS:mlflow.example.com", "IP Address:172.31.0.5"], days: 824}
+  sample: {names: ["DNS:mlflow.example.com", "IP Address:172.31.0.5"], days: 824, lifetime_days: 825}
 processors:
   description: Processors that a process of this host may use.
   returned: always
@@ -224,14 +226,21 @@ class Host:
     def certificate(self, path):
         if not path:
             return {}
-        code, out, dummy = self.run(["openssl", "x509", "-in", path, "-noout", "-enddate", "-ext", "subjectAltName"])
+        code, out, dummy = self.run(["openssl", "x509", "-in", path, "-noout", "-dates", "-ext", "subjectAltName"])
         if code:
             return {}
         lines = [line.strip() for line in out.splitlines()]
-        end = next(line.partition("=")[2] for line in lines if line.startswith("notAfter="))
-        left = ssl.cert_time_to_seconds(end) - time.time()
+        begin, end = (
+            ssl.cert_time_to_seconds(next(line.partition("=")[2] for line in lines if line.startswith(key)))
+            for key in ("notBefore=", "notAfter=")
+        )
         names = next((line for line in lines if line.startswith(("DNS:", "IP Address:"))), "")
-        return {"names": names.split(", ") if names else [], "days": int(left // 86400)}
+        return {
+            "names": names.split(", ") if names else [],
+            "days": int((end - time.time()) // 86400),
+            # Some CAs count the last second in.
+            "lifetime_days": round((end - begin) / 86400),
+        }
 
     def python(self, path):
         code, out, dummy = self.run([path, "-c", "import sys; print('%d.%d' % sys.version_info[:2])"])

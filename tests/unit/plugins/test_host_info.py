@@ -94,7 +94,8 @@ def test_certificate(tmp_path):
         return done.returncode, done.stdout, done.stderr
 
     real = host({"openssl": openssl})
-    assert real.certificate(str(path)) == {"names": ["DNS:mlflow.example.com", "IP Address:192.0.2.1"], "days": 39}
+    names = ["DNS:mlflow.example.com", "IP Address:192.0.2.1"]
+    assert real.certificate(str(path)) == {"names": names, "days": 39, "lifetime_days": 40}
     assert real.certificate(str(tmp_path / "key")) == {} and real.certificate(None) == {}
 
 
