@@ -1,6 +1,6 @@
 # Copyright: (c) 2026, the mlops.mlflow_aws contributors
 # GNU General Public License v3.0 or later (see LICENSE)
-"""What the AWS roles stop, and in which order."""
+"""What the AWS roles stop or remove, in which order, and what is left where that does not go on."""
 
 from __future__ import annotations
 
@@ -108,3 +108,65 @@ def test_other_drift_stops_nothing(fleet):
 def test_a_plan_asks_nobody(fleet):
     code, cloud = fleet([instance(1), instance(2)], serves="false", arguments=["--check"])
     assert code == 0 and "unreachable=0" in cloud.output, cloud.output
+
+
+DATABASE, DATABASES, SECRET = "amazon.aws.rds_instance", "amazon.aws.rds_instance_info", "mlops.mlflow_aws.secretsmanager_password"
+THERE = {"db_instance_identifier": "x1", "db_instance_status": "available", "deletion_protection": True, "endpoint": {"address": "x.rds"}}
+REFUSED = {"failed": True, "msg": "An error occurred (SnapshotQuotaExceeded)"}
+
+
+@pytest.fixture
+def teardown(tmp_path):
+    """Runs the role rds with rds_state absent."""
+
+    def run(removed, left=THERE, before=THERE, protected=None):
+        rules = [
+            {"module": DATABASES, "answers": [{"instances": [before]}, {"instances": [left] if left else []}]},
+            {"module": DATABASE, "asked": {"state": "absent"}, "answers": [removed]},
+            {"module": DATABASE, "asked": {"deletion_protection": True}, "answers": [protected or {"changed": True}]},
+            {"module": DATABASE, "answers": [{"changed": True}]},
+            {"module": SECRET, "answers": [{"changed": True}]},
+            *({"module": f"amazon.aws.rds_{name}", "answers": [{}]} for name in ("instance_param_group", "subnet_group")),
+        ]
+        cloud = Pretended(tmp_path, rules)
+        code = cloud.run("rds", {"rds_name": "x1", "rds_state": "absent"})
+        changes = []
+        for module, asked in cloud.calls:
+            if module == DATABASE:
+                changes.append("removed" if asked["state"] == "absent" else f"protected {asked['deletion_protection']}")
+            elif module == SECRET and "values" in asked["secrets"][0]:
+                changes.append(f"address {asked['secrets'][0]['values']['host']}")
+        return code, changes, " ".join(cloud.output.split())
+
+    return run
+
+
+def test_the_protection_is_lifted_right_before_the_removal(teardown):
+    code, changes, said = teardown({"changed": True}, left=None)
+    assert code == 0, said
+    assert changes == ["address ", "protected False", "removed"]
+
+
+def test_what_is_not_removed_is_protected_again(teardown):
+    code, changes, said = teardown(REFUSED)
+    assert code != 0
+    assert changes[-3:] == ["removed", "protected True", "address x.rds"]
+    assert "Remove the database: An error occurred (SnapshotQuotaExceeded) x1 is still there, and protected from deletion as before." in said
+
+
+def test_what_was_not_protected_is_not_protected_then(teardown):
+    code, changes, said = teardown(REFUSED, before={**THERE, "deletion_protection": False})
+    assert code != 0 and not [change for change in changes if change.startswith("protected")]
+    assert "was not protected from deletion before" in said
+
+
+def test_what_goes_already_is_left_to_go(teardown):
+    code, changes, said = teardown({"failed": True, "msg": "Timed out"}, left={**THERE, "db_instance_status": "deleting"})
+    assert code != 0 and changes[-1] == "removed"
+    assert "RDS is removing x1" in said
+
+
+def test_a_protection_that_can_not_be_set_again_is_said(teardown):
+    code, changes, said = teardown(REFUSED, protected={"failed": True, "msg": "ExpiredToken"})
+    assert code != 0
+    assert "may be WITHOUT its protection from deletion" in said and "The reason: ExpiredToken" in said
