@@ -64,13 +64,14 @@ class Pretended:
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_text(MODULE.format(python=sys.executable, folder=str(folder), module=module))
 
-    def run(self, role: str, variables: dict, *arguments: str) -> int:
-        """Run the role on this machine; the exit code."""
+    def run(self, role: str, variables: dict, *arguments: str, tasks_from: str = "main") -> int:
+        """Run the role, or one of its files, on this machine; the exit code."""
+        include = {"name": f"mlops.mlflow_aws.{role}", "tasks_from": tasks_from}
         play = {
             "hosts": "localhost",
             "gather_facts": False,
             "vars": {"ansible_connection": "local", "ansible_python_interpreter": sys.executable},
-            "tasks": [{"name": "Run the role", "ansible.builtin.include_role": {"name": f"mlops.mlflow_aws.{role}"}}],
+            "tasks": [{"name": "Run the role", "ansible.builtin.include_role": include}],
         }
         playbook, given = self._folder / "play.yml", self._folder / "variables.json"
         playbook.write_text(yaml.safe_dump([play]))
