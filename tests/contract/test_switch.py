@@ -8,6 +8,7 @@ import json
 import re
 
 import pytest
+from expressions import evaluated
 from repository import ROOT, load_yaml
 
 ROLE = ROOT / "roles" / "mlflow_server"
@@ -110,3 +111,17 @@ def test_all_of_the_services_code_is_brought():
     files = {path.name for path in (ROLE / "files" / "service").glob("*.py")}
     code = load_yaml(ROLE / "vars" / "main.yml")["__mlflow_server_code_files"]
     assert {item["path"].rpartition("/")[2] for item in code} == files
+
+
+def test_whoever_takes_requests_is_started_again_when_it_dies(tmp_path):
+    """The stand-in too: nobody else takes requests while mlflow.service answers what it was asked."""
+    template = ROLE / "templates" / "mlflow.service.j2"
+    units = [
+        f"lookup('ansible.builtin.template', '{template}', template_vars={{'__mlflow_server_is_next': {word}}})" for word in ("true", "false")
+    ]
+    case = {"__mlflow_server_host": {}, "__mlflow_server_venv": "/opt/mlflow/1", "mlflow_server_version": "1"}
+    for unit in evaluated("mlflow_server", tmp_path, [case], units)[0]:
+        lines = unit.splitlines()
+        assert "Restart=always" in lines and "StartLimitIntervalSec=0" in lines
+        # What ends the loop of one that never gets ready is the hand-over, which starts it and waits.
+    assert "systemctl stop mlflow-next.service" in (ROLE / "templates" / "mlflow-handover.service.j2").read_text()
