@@ -65,6 +65,25 @@ options:
         type: list
         elements: path
         required: true
+  checksums:
+    description: Files to compare with the checksums that were noted of them.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      name:
+        description: The key of the answer.
+        type: str
+        required: true
+      noted:
+        description: The file with the checksums, as sha256sum writes it.
+        type: path
+        required: true
+      paths:
+        description: The files, each by the path by which it was noted.
+        type: list
+        elements: path
+        required: true
 attributes:
   check_mode:
     description: Looks in check mode as well, since it changes nothing.
@@ -83,6 +102,10 @@ EXAMPLES = r"""
       - name: nginx
         than: /run/nginx.pid
         paths: [/etc/nginx/conf.d]
+    checksums:
+      - name: service
+        noted: /run/service/read
+        paths: [/etc/service.conf]
   become: true
   register: host
 """
@@ -149,6 +172,13 @@ newer:
   returned: always
   type: dict
   sample: {nginx: [/etc/nginx/conf.d/mlflow.conf]}
+differing:
+  description:
+    - For each of O(checksums) the files whose content is another one than was noted, or of which nothing was noted. The file with
+      the checksums where that is missing.
+  returned: always
+  type: dict
+  sample: {service: [/etc/service.conf]}
 """
 
 import grp
@@ -277,6 +307,14 @@ class Host:
             found += [item for item in [path, *below] if os.path.exists(item) and os.stat(item).st_mtime_ns > moment]
         return found
 
+    def differing(self, noted, paths):
+        try:
+            with open(noted, encoding="utf-8") as lines:
+                known = {path: checksum for checksum, dummy, path in (line.rstrip("\n").partition("  ") for line in lines)}
+        except OSError:
+            return [noted]
+        return [path for path in paths if known.get(path) != (self.file(path) or {}).get("sha256")]
+
 
 def _name(look_up, number):
     try:
@@ -301,6 +339,16 @@ def main():
                 "options": {
                     "name": {"type": "str", "required": True},
                     "than": {"type": "path", "required": True},
+                    "paths": {"type": "list", "elements": "path", "required": True},
+                },
+            },
+            "checksums": {
+                "type": "list",
+                "elements": "dict",
+                "default": [],
+                "options": {
+                    "name": {"type": "str", "required": True},
+                    "noted": {"type": "path", "required": True},
                     "paths": {"type": "list", "elements": "path", "required": True},
                 },
             },
@@ -331,6 +379,7 @@ def main():
         pythons={path: found for path, found in ((path, host.python(path)) for path in wanted["pythons"]) if found},
         units={name: host.unit(name) for name in wanted["units"]},
         newer={item["name"]: host.newer(item["than"], item["paths"]) for item in wanted["newer"]},
+        differing={item["name"]: host.differing(item["noted"], item["paths"]) for item in wanted["checksums"]},
     )
 
 
