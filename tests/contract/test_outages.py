@@ -91,8 +91,8 @@ def test_nobody_is_asked_where_nothing_is_stopped(fleet):
 
 
 def test_one_that_is_stopped_already_gets_its_type_with_its_start(fleet):
-    off = instance(2, state={"name": "stopped"})
-    code, cloud = fleet([instance(1, "t3.xlarge"), off], later=[[instance(1, "t3.xlarge"), instance(2, "t3.xlarge")]], serves="false")
+    first, off = instance(1, "t3.xlarge"), instance(2, state={"name": "stopped"})
+    code, cloud = fleet([first, off], later=[[first, instance(2, "t3.xlarge")]], serves="false")
     assert code == 0 and stopped(cloud) == ["i-2"], cloud.output
     assert next(asked for module, asked in cloud.calls if module == INSTANCE)["instance_type"] == "t3.xlarge"
 
@@ -110,8 +110,14 @@ def test_a_plan_asks_nobody(fleet):
     assert code == 0 and "unreachable=0" in cloud.output, cloud.output
 
 
-DATABASE, DATABASES, SECRET = "amazon.aws.rds_instance", "amazon.aws.rds_instance_info", "mlops.mlflow_aws.secretsmanager_password"
-THERE = {"db_instance_identifier": "x1", "db_instance_status": "available", "deletion_protection": True, "endpoint": {"address": "x.rds"}}
+DATABASE, DATABASES = "amazon.aws.rds_instance", "amazon.aws.rds_instance_info"
+SECRET = "mlops.mlflow_aws.secretsmanager_password"
+THERE = {
+    "db_instance_identifier": "x1",
+    "db_instance_status": "available",
+    "deletion_protection": True,
+    "endpoint": {"address": "x.rds"},
+}
 REFUSED = {"failed": True, "msg": "An error occurred (SnapshotQuotaExceeded)"}
 
 
@@ -151,7 +157,7 @@ def test_what_is_not_removed_is_protected_again(teardown):
     code, changes, said = teardown(REFUSED)
     assert code != 0
     assert changes[-3:] == ["removed", "protected True", "address x.rds"]
-    assert "Remove the database: An error occurred (SnapshotQuotaExceeded) x1 is still there, and protected from deletion as before." in said
+    assert "Remove the database: An error occurred (SnapshotQuotaExceeded) x1 is still there, and protected" in said
 
 
 def test_what_was_not_protected_is_not_protected_then(teardown):

@@ -89,6 +89,11 @@ def certified(names=NAMES, days=60, mark=None, same_ca=True, lifetime=90, **more
     }
 
 
+def said_of(cases: dict, expression: str, tmp_path) -> dict[str, bool]:
+    answers = evaluated("mlflow_server", tmp_path, [case for case, dummy in cases.values()], [expression])
+    return dict(zip(cases, [answer for (answer,) in answers], strict=True))
+
+
 def test_a_certificate_that_is_there_is_not_asked_for_again(tmp_path):
     """Killed between certbot and its mark, each run would take one of the five that Let's Encrypt gives in a week."""
     asks = [f"({condition}) | bool" for condition in task("acme.yml", "Get the certificate")["when"]]
@@ -102,8 +107,7 @@ def test_a_certificate_that_is_there_is_not_asked_for_again(tmp_path):
         "as it is noted": (certified(mark=MARK), False),
         "noted and at its end": (certified(mark=MARK, days=-1), True),
     }
-    answers = evaluated("mlflow_server", tmp_path, [case for case, dummy in cases.values()], [" and ".join(asks)])
-    assert dict(zip(cases, [answer for (answer,) in answers], strict=True)) == {name: wanted for name, (dummy, wanted) in cases.items()}
+    assert said_of(cases, " and ".join(asks), tmp_path) == {name: wanted for name, (dummy, wanted) in cases.items()}
 
 
 def test_a_certificate_that_is_not_renewed_is_told(tmp_path):
@@ -119,5 +123,4 @@ def test_a_certificate_that_is_not_renewed_is_told(tmp_path):
         "none yet": (certified(names=None), False),
         "one's own": (certified(days=3, mlflow_server_tls="self_signed"), False),
     }
-    answers = evaluated("mlflow_server", tmp_path, [case for case, dummy in cases.values()], [f"({says}) | bool"])
-    assert dict(zip(cases, [answer for (answer,) in answers], strict=True)) == {name: wanted for name, (dummy, wanted) in cases.items()}
+    assert said_of(cases, f"({says}) | bool", tmp_path) == {name: wanted for name, (dummy, wanted) in cases.items()}

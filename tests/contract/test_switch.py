@@ -119,9 +119,8 @@ def test_all_of_the_services_code_is_brought():
 def test_whoever_takes_requests_is_started_again_when_it_dies(tmp_path):
     """The stand-in too: nobody else takes requests while mlflow.service answers what it was asked."""
     template = ROLE / "templates" / "mlflow.service.j2"
-    units = [
-        f"lookup('ansible.builtin.template', '{template}', template_vars={{'__mlflow_server_is_next': {word}}})" for word in ("true", "false")
-    ]
+    look = f"lookup('ansible.builtin.template', '{template}', template_vars="
+    units = [look + "{'__mlflow_server_is_next': " + word + "})" for word in ("true", "false")]
     case = {"__mlflow_server_host": {}, "__mlflow_server_venv": "/opt/mlflow/1", "mlflow_server_version": "1"}
     for unit in evaluated("mlflow_server", tmp_path, [case], units)[0]:
         lines = unit.splitlines()

@@ -7,8 +7,8 @@ import hashlib
 import json
 import os
 import subprocess
-from pathlib import Path
 import sys
+from pathlib import Path
 
 import pytest
 from plugin_support import plugin

@@ -308,7 +308,10 @@ def real():
     psycopg = pytest.importorskip("psycopg")
     try:
         # Nobody analyzes but the module.
-        with postgres.server("autovacuum=off") as socket, psycopg.connect(f"host={socket} user=mlflow dbname=postgres", autocommit=True) as it:
+        with (
+            postgres.server("autovacuum=off") as socket,
+            psycopg.connect(f"host={socket} user=mlflow dbname=postgres", autocommit=True) as it,
+        ):
             yield it
     except postgres.Missing as why:
         pytest.skip(str(why))

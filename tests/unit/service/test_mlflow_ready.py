@@ -153,8 +153,9 @@ def database(server, tmp_path, monkeypatch):
 
 
 def note(connection, root, endpoint=""):
-    connection.execute(f"CREATE TABLE IF NOT EXISTS {mlflow_schema.ARTIFACT_STORES} (since timestamptz, root text, endpoint text)")
-    connection.execute(f"INSERT INTO {mlflow_schema.ARTIFACT_STORES} VALUES (clock_timestamp(), %s, %s)", (root, endpoint))
+    table = mlflow_schema.ARTIFACT_STORES
+    connection.execute(f"CREATE TABLE IF NOT EXISTS {table} (since timestamptz, root text, endpoint text)")
+    connection.execute(f"INSERT INTO {table} VALUES (clock_timestamp(), %s, %s)", (root, endpoint))
 
 
 def answers():

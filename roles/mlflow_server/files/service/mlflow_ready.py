@@ -75,7 +75,8 @@ class Store:
         if self._noted and self._noted != here:
             stores = [" at ".join(part for part in store if part) for store in (here, self._noted)]
             raise ValueError(
-                f"this host's artifact store is {stores[0]} and the database says {stores[1]}: run the mlflow_server role on all hosts"
+                f"this host's artifact store is {stores[0]} and the database says {stores[1]}: "
+                "run the mlflow_server role on all hosts"
             )
 
 
