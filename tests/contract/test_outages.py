@@ -71,7 +71,7 @@ def test_nothing_is_stopped_while_another_host_does_not_serve(fleet):
     assert code != 0 and stopped(cloud) == []
     said = " ".join(cloud.output.split())
     assert "x-server-1 is t3.large and was not made t3.xlarge" in said
-    assert "x-server-2 does not serve: database: failed" in said
+    assert "x-server-2 at 127.0.1.2 does not serve: database: failed" in said
 
 
 def test_the_next_is_not_stopped_where_the_one_before_does_not_come_back(fleet, tmp_path):
