@@ -177,6 +177,17 @@ def test_a_host_with_another_artifact_store_says_so(database):
     assert [status for status, _body in answers()] == [200, 200]
 
 
+def test_what_was_wrong_is_asked_again_at_once(database, monkeypatch):
+    monkeypatch.setattr(mlflow_ready, "STORE_SECONDS", 60.0)
+    note(database, "s3://new/artifacts")
+    assert answers()[1][0] == 503
+    note(database, *HERE)
+    assert answers()[1][0] == 200
+    # And what is right is not, for a minute.
+    note(database, "s3://new/artifacts")
+    assert answers()[1][0] == 200
+
+
 def test_a_database_that_is_away_says_nothing_of_the_store(database, monkeypatch):
     monkeypatch.setenv("PGSERVICEFILE", "/nowhere")
     (plain, body), (asked, _body) = answers()

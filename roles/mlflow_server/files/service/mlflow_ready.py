@@ -26,7 +26,7 @@ PATH = "/ready"
 KEPT_SECONDS = 3.0
 # Below the patience of a load balancer, which is 5 s at AWS.
 CHECK_SECONDS = 4.0
-# How long it is believed which store the database says: that changes once in years.
+# How long it is believed that the database says this store: that changes once in years.
 STORE_SECONDS = 60.0
 
 _logger = logging.getLogger("uvicorn.error")
@@ -57,27 +57,27 @@ class Store:
     """The artifact store that all hosts should have, as the database says."""
 
     def __init__(self):
-        self._noted = None
         self._until = 0.0
 
     def check(self):
         """Whether this process has it. Where the database does not answer, that is what check_database says."""
         import psycopg
 
-        if time.monotonic() >= self._until:
-            try:
-                with psycopg.connect("service=mlflow connect_timeout=3", autocommit=True) as connection:
-                    self._noted = mlflow_schema.artifact_store(connection)
-            except psycopg.OperationalError:
-                return
-            self._until = time.monotonic() + STORE_SECONDS
+        if time.monotonic() < self._until:
+            return
+        try:
+            with psycopg.connect("service=mlflow connect_timeout=3", autocommit=True) as connection:
+                noted = mlflow_schema.artifact_store(connection)
+        except psycopg.OperationalError:
+            return
         here = (os.environ["MLFLOW_ARTIFACTS_DESTINATION"], os.environ.get("MLFLOW_S3_ENDPOINT_URL", ""))
-        if self._noted and self._noted != here:
-            stores = [" at ".join(part for part in store if part) for store in (here, self._noted)]
+        if noted and noted != here:
+            stores = [" at ".join(part for part in store if part) for store in (here, noted)]
             raise ValueError(
                 f"this host's artifact store is {stores[0]} and the database says {stores[1]}: "
                 "run the mlflow_server role on all hosts"
             )
+        self._until = time.monotonic() + STORE_SECONDS
 
 
 _store = Store()
