@@ -65,6 +65,25 @@ options:
         type: list
         elements: path
         required: true
+  checksums:
+    description: Files to compare with the checksums that were noted of them.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      name:
+        description: The key of the answer.
+        type: str
+        required: true
+      noted:
+        description: The file with the checksums, as sha256sum writes it.
+        type: path
+        required: true
+      paths:
+        description: The files, each by the path by which it was noted.
+        type: list
+        elements: path
+        required: true
 attributes:
   check_mode:
     description: Looks in check mode as well, since it changes nothing.
@@ -83,6 +102,10 @@ EXAMPLES = r"""
       - name: nginx
         than: /run/nginx.pid
         paths: [/etc/nginx/conf.d]
+    checksums:
+      - name: service
+        noted: /run/service/read
+        paths: [/etc/service.conf]
   become: true
   register: host
 """
@@ -115,10 +138,12 @@ files:
   type: dict
   sample: {/etc/hostname: {sha256: 9f86d08…, owner: root, group: root, mode: "0644"}}
 certificate:
-  description: C(names) as openssl writes them, and the C(days) that are left. Empty where there is no readable certificate.
+  description:
+    - C(names) as openssl writes them, the C(days) that are left, and C(lifetime_days) from the certificate's beginning to its
+      end. Empty where there is no readable certificate.
   returned: always
   type: dict
-  sample: {names: ["DNS:mlflow.example.com", "IP Address:172.31.0.5"], days: 824}
+  sample: {names: ["DNS:mlflow.example.com", "IP Address:172.31.0.5"], days: 824, lifetime_days: 825}
 processors:
   description: Processors that a process of this host may use.
   returned: always
@@ -147,6 +172,13 @@ newer:
   returned: always
   type: dict
   sample: {nginx: [/etc/nginx/conf.d/mlflow.conf]}
+differing:
+  description:
+    - For each of O(checksums) the files whose content is another one than was noted, or of which nothing was noted. The file with
+      the checksums where that is missing.
+  returned: always
+  type: dict
+  sample: {service: [/etc/service.conf]}
 """
 
 import grp
@@ -224,14 +256,21 @@ class Host:
     def certificate(self, path):
         if not path:
             return {}
-        code, out, dummy = self.run(["openssl", "x509", "-in", path, "-noout", "-enddate", "-ext", "subjectAltName"])
+        code, out, dummy = self.run(["openssl", "x509", "-in", path, "-noout", "-dates", "-ext", "subjectAltName"])
         if code:
             return {}
         lines = [line.strip() for line in out.splitlines()]
-        end = next(line.partition("=")[2] for line in lines if line.startswith("notAfter="))
-        left = ssl.cert_time_to_seconds(end) - time.time()
+        begin, end = (
+            ssl.cert_time_to_seconds(next(line.partition("=")[2] for line in lines if line.startswith(key)))
+            for key in ("notBefore=", "notAfter=")
+        )
         names = next((line for line in lines if line.startswith(("DNS:", "IP Address:"))), "")
-        return {"names": names.split(", ") if names else [], "days": int(left // 86400)}
+        return {
+            "names": names.split(", ") if names else [],
+            "days": int((end - time.time()) // 86400),
+            # Some CAs count the last second in.
+            "lifetime_days": round((end - begin) / 86400),
+        }
 
     def python(self, path):
         code, out, dummy = self.run([path, "-c", "import sys; print('%d.%d' % sys.version_info[:2])"])
@@ -268,6 +307,14 @@ class Host:
             found += [item for item in [path, *below] if os.path.exists(item) and os.stat(item).st_mtime_ns > moment]
         return found
 
+    def differing(self, noted, paths):
+        try:
+            with open(noted, encoding="utf-8") as lines:
+                known = {path: checksum for checksum, dummy, path in (line.rstrip("\n").partition("  ") for line in lines)}
+        except OSError:
+            return [noted]
+        return [path for path in paths if known.get(path) != (self.file(path) or {}).get("sha256")]
+
 
 def _name(look_up, number):
     try:
@@ -292,6 +339,16 @@ def main():
                 "options": {
                     "name": {"type": "str", "required": True},
                     "than": {"type": "path", "required": True},
+                    "paths": {"type": "list", "elements": "path", "required": True},
+                },
+            },
+            "checksums": {
+                "type": "list",
+                "elements": "dict",
+                "default": [],
+                "options": {
+                    "name": {"type": "str", "required": True},
+                    "noted": {"type": "path", "required": True},
                     "paths": {"type": "list", "elements": "path", "required": True},
                 },
             },
@@ -322,6 +379,7 @@ def main():
         pythons={path: found for path, found in ((path, host.python(path)) for path in wanted["pythons"]) if found},
         units={name: host.unit(name) for name in wanted["units"]},
         newer={item["name"]: host.newer(item["than"], item["paths"]) for item in wanted["newer"]},
+        differing={item["name"]: host.differing(item["noted"], item["paths"]) for item in wanted["checksums"]},
     )
 
 

@@ -14,6 +14,8 @@ description:
   - One login role is active and has the given password. The others are for the next rotation of that password and can't
     log in.
   - Works with an administrator that is no superuser, as the master user of Amazon RDS.
+  - A table that has rows and no planner statistics, as all have after an upgrade to another major version of PostgreSQL, is
+    analyzed. What autovacuum is about to analyze by itself is left to it.
   - A password is proven by a login and set only if the login is refused for its password. It is hashed before it is sent,
     so the server's log never holds it.
 author:
@@ -111,6 +113,19 @@ max_connections:
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
 from ansible_collections.mlops.mlflow_aws.plugins.module_utils import _postgresql as pg
 
+# Tables of this role's that are searched without statistics, and that autovacuum is not about to analyze: it waits for changes,
+# which it no longer counts from the beginning where the statistics were lost. One that is a page long wants none.
+WITHOUT_STATISTICS = """
+SELECT s.schemaname, s.relname FROM pg_stat_user_tables s JOIN pg_class c ON c.oid = s.relid
+WHERE s.last_analyze IS NULL AND s.last_autoanalyze IS NULL
+  AND pg_relation_size(s.relid) > current_setting('block_size')::bigint
+  AND s.n_mod_since_analyze <= current_setting('autovacuum_analyze_threshold')::bigint
+      + current_setting('autovacuum_analyze_scale_factor')::float * greatest(c.reltuples, 0)
+  AND NOT EXISTS (SELECT FROM pg_stats p WHERE p.schemaname = s.schemaname AND p.tablename = s.relname)
+  AND pg_has_role(c.relowner, 'USAGE')
+ORDER BY 1, 2
+"""
+
 
 class Database:
     """Looks at one thing after the other and puts it right; every step stands alone."""
@@ -122,13 +137,14 @@ class Database:
         self.connect = connect
         self.actions = []
         self.kept = []
+        self.not_analyzed = []
 
-    def act(self, action, statement, names, parameters=None):
+    def act(self, action, statement, names, parameters=None, session=None):
         self.actions.append(action)
         if self.check_mode:
             return
         try:
-            self.session.do(statement, names, parameters)
+            (session or self.session).do(statement, names, parameters)
         except pg.PostgresqlError as error:
             raise pg.PostgresqlError(f"Could not {action}: {error}") from error
 
@@ -304,10 +320,25 @@ class Database:
             session = self._login()
         except pg.PostgresqlError as error:
             raise pg.PostgresqlError(f"{active} can't log in to {self.params['database']}: {error}") from error
-        acts_as = session.value("SELECT current_user")
-        session.close()
-        if acts_as != owner:
-            raise pg.PostgresqlError(f"{active} acts as {acts_as} and not as {owner}; its tables would be lost to others.")
+        try:
+            acts_as = session.value("SELECT current_user")
+            if acts_as != owner:
+                raise pg.PostgresqlError(f"{active} acts as {acts_as} and not as {owner}; its tables would be lost to others.")
+            self._analyze(session)
+        finally:
+            session.close()
+
+    def _analyze(self, session):
+        """Give tables statistics that have lost theirs. Nothing depends on it, so what can't be analyzed is told and left."""
+        for schema, table in session.rows(WITHOUT_STATISTICS):
+            try:
+                # A sample of a large table, whose disk was restored and is still being fetched, takes minutes.
+                session.do("SET statement_timeout = '10min'")
+                self.act(f"analyze {schema}.{table}", "ANALYZE {}.{}", [schema, table], session=session)
+            except pg.PostgresqlError as error:
+                self.actions.pop()
+                self.not_analyzed.append(str(error))
+                return
 
     def _lock_idle(self, roles, created):
         for name in self.params["logins"]:
@@ -391,6 +422,8 @@ def main():
         module.warn(
             f"{name} is not the active login, but has sessions open, or a rotation is to make it active; it stays unlocked."
         )
+    for why in database.not_analyzed:
+        module.warn(f"{why}. Searches may be slow until it is analyzed, which the next run tries again.")
     module.exit_json(
         changed=bool(database.actions),
         actions=database.actions,

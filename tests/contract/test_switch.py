@@ -6,8 +6,12 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
+import subprocess
+from pathlib import Path
 
 import pytest
+from expressions import evaluated
 from repository import ROOT, load_yaml
 
 ROLE = ROOT / "roles" / "mlflow_server"
@@ -110,3 +114,42 @@ def test_all_of_the_services_code_is_brought():
     files = {path.name for path in (ROLE / "files" / "service").glob("*.py")}
     code = load_yaml(ROLE / "vars" / "main.yml")["__mlflow_server_code_files"]
     assert {item["path"].rpartition("/")[2] for item in code} == files
+
+
+def test_whoever_takes_requests_is_started_again_when_it_dies(tmp_path):
+    """The stand-in too: nobody else takes requests while mlflow.service answers what it was asked."""
+    template = ROLE / "templates" / "mlflow.service.j2"
+    look = f"lookup('ansible.builtin.template', '{template}', template_vars="
+    units = [look + "{'__mlflow_server_is_next': " + word + "})" for word in ("true", "false")]
+    case = {"__mlflow_server_host": {}, "__mlflow_server_venv": "/opt/mlflow/1", "mlflow_server_version": "1"}
+    for unit in evaluated("mlflow_server", tmp_path, [case], units)[0]:
+        lines = unit.splitlines()
+        assert "Restart=always" in lines and "StartLimitIntervalSec=0" in lines
+        # What ends the loop of one that never gets ready is the hand-over, which starts it and waits.
+    assert "systemctl stop mlflow-next.service" in (ROLE / "templates" / "mlflow-handover.service.j2").read_text()
+
+
+def test_what_the_processes_read_is_noted_at_their_start(tmp_path):
+    """By content: times say nothing where the clock was ahead when they started."""
+    template = ROLE / "templates" / "mlflow.service.j2"
+    unit = f"lookup('ansible.builtin.template', '{template}', template_vars={{'__mlflow_server_is_next': false}})"
+    case = {
+        "__mlflow_server_host": {},
+        "__mlflow_server_etc": str(tmp_path / "etc"),
+        "__mlflow_server_venv": str(tmp_path / "venv"),
+        "__mlflow_server_unit": str(tmp_path / "mlflow.service"),
+        "__mlflow_server_started": str(tmp_path / "started"),
+        "mlflow_server_version": "1",
+        "mlflow_server_s3_access_key_id": "x",
+    }
+    text, reads = evaluated("mlflow_server", tmp_path, [case], [unit, "__mlflow_server_service_reads"])[0]
+    for number, path in enumerate(reads):
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        Path(path).write_text(str(number))
+    (command,) = re.findall(r"^ExecStartPre=-\+(/bin/sh -c .*)$", text, re.MULTILINE)
+    for _again in range(2):
+        subprocess.run(shlex.split(command), check=True)
+    noted = tmp_path / "started"
+    assert noted.stat().st_mode & 0o777 == 0o600
+    assert subprocess.run(["sha256sum", "--check", "--strict", noted], capture_output=True, check=False).returncode == 0
+    assert [line.split("  ")[1] for line in noted.read_text().splitlines()] == reads

@@ -8,6 +8,7 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from plugin_support import plugin
@@ -94,7 +95,8 @@ def test_certificate(tmp_path):
         return done.returncode, done.stdout, done.stderr
 
     real = host({"openssl": openssl})
-    assert real.certificate(str(path)) == {"names": ["DNS:mlflow.example.com", "IP Address:192.0.2.1"], "days": 39}
+    names = ["DNS:mlflow.example.com", "IP Address:192.0.2.1"]
+    assert real.certificate(str(path)) == {"names": names, "days": 39, "lifetime_days": 40}
     assert real.certificate(str(tmp_path / "key")) == {} and real.certificate(None) == {}
 
 
@@ -114,6 +116,20 @@ def test_newer(tmp_path):
     paths = [str(tmp_path / name) for name in ("old", "new", "folder", "none")]
     assert newer(str(tmp_path / "mark"), paths) == [str(tmp_path / "new"), str(tmp_path / "folder" / "new")]
     assert newer(str(tmp_path / "none"), paths) == [str(tmp_path / "none")]
+
+
+def test_what_differs_from_what_was_noted(tmp_path):
+    paths = [str(tmp_path / name) for name in ("same", "other", "new", "gone", "none")]
+    for path in paths[:4]:
+        Path(path).write_text(path)
+    noted = tmp_path / "noted"
+    noted.write_text(subprocess.run(["sha256sum", *paths[:2], paths[3]], capture_output=True, text=True, check=True).stdout)
+    Path(paths[1]).write_text("another")
+    # A clock that was ahead, or files with times of before.
+    os.utime(paths[1], (50, 50))
+    Path(paths[3]).unlink()
+    assert host().differing(str(noted), paths) == [paths[1], paths[2], paths[3]]
+    assert host().differing(str(tmp_path / "missing"), paths) == [str(tmp_path / "missing")]
 
 
 def test_the_version_of_an_interpreter():

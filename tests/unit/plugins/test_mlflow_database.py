@@ -6,10 +6,16 @@ from __future__ import annotations
 
 import json
 import re
+import sys
+from pathlib import Path
 
 import pytest
 from ansible.module_utils.testing import patch_module_args
 from plugin_support import plugin
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+import postgres  # noqa: E402
 
 PARAMS = {
     "admin_user": "dba",
@@ -35,6 +41,7 @@ class Server:
         self.notes = {}
         self.admin = (False, True, True)
         self.statements = []
+        self.without_statistics = []
 
     def rows(self, statement, parameters=None):
         if "rolcreaterole" in statement:
@@ -96,15 +103,28 @@ class Server:
             raise pg.PostgresqlError(f'role "{user}" is not permitted to log in')
         if role["password"] != f"SCRAM({password})":
             raise pg.WrongPassword("password authentication failed")
-        return Login(role)
+        return Login(role, self)
 
 
 class Login:
-    def __init__(self, role):
+    def __init__(self, role, server):
         self.role = role
+        self.server = server
 
     def value(self, statement):
         return self.role["config"][0].removeprefix("role=")
+
+    def rows(self, statement):
+        assert "pg_stat_user_tables" in statement
+        return list(self.server.without_statistics)
+
+    def do(self, statement, names=(), parameters=None):
+        if statement.startswith("SET statement_timeout"):
+            return
+        if names[1] == "locked":
+            raise plugin("module_utils", "_postgresql").Blocked("canceling statement due to lock timeout")
+        self.server.statements.append((statement, parameters))
+        self.server.without_statistics.remove(tuple(names))
 
     def close(self):
         pass
@@ -176,6 +196,27 @@ def test_the_other_login_becomes_active():
     assert actions == ["unlock login mlflow_b", "set the password of mlflow_b", "lock login mlflow_a"]
 
 
+def test_tables_without_statistics_are_analyzed_once():
+    server = Server()
+    run(server)
+    server.without_statistics = [("public", "metrics"), ("public", "tags")]
+    server.statements.clear()
+    assert run(server, check_mode=True) == ["analyze public.metrics", "analyze public.tags"] and not server.statements
+    assert run(server) == ["analyze public.metrics", "analyze public.tags"]
+    assert run(server) == []
+
+
+def test_a_table_that_can_not_be_analyzed_stops_nothing():
+    server = Server()
+    run(server)
+    server.without_statistics = [("public", "locked")]
+    server.roles["mlflow_b"]["login"] = True
+    database = plugin("modules", "mlflow_database").Database(PARAMS, server, False, server.login)
+    database.ensure()
+    assert database.actions == ["lock login mlflow_b"]
+    assert "analyze public.locked" in database.not_analyzed[0] and "lock timeout" in database.not_analyzed[0]
+
+
 # --- the password was read long ago ---
 
 
@@ -230,6 +271,75 @@ def test_a_password_of_two_rotations_ago_is_not_set(rotated):
 def test_a_rotation_under_way_does_not_hold_up_the_login_that_is_active(rotated):
     rotated.roles["mlflow_a"].update(login=True, password="SCRAM(secret one)")
     assert run(rotated, active_created=100.0) == [] and run(rotated) == []
+
+
+def test_a_database_of_before_the_rotation_has_its_idle_login_locked():
+    """Restored to a time before it: the login that was active then has a password that a rotation has retired since."""
+    server = Server()
+    run(server)
+    server.notes["mlflow_a"] = {"version": "v1", "created": 100.0}
+    now = {"active": "mlflow_b", "active_password": "secret two", "active_created": 200.0}
+    server.sessions["mlflow_a"] = 1
+    assert run(server, **now) == ["unlock login mlflow_b", "set the password of mlflow_b"]
+    server.sessions["mlflow_a"] = 0
+    assert run(server, **now) == ["lock login mlflow_a"]
+    assert run(server, **now) == []
+
+
+# --- planner statistics, asked of a real PostgreSQL ---
+
+
+class Session:
+    """The module's session, on the driver that tests have."""
+
+    def __init__(self, connection):
+        self.connection = connection
+
+    def rows(self, statement, parameters=None):
+        return self.connection.execute(statement, parameters).fetchall()
+
+    def do(self, statement, names=(), parameters=None):
+        assert all(pg_name.isidentifier() for pg_name in names)
+        self.connection.execute(statement.format(*names))
+
+
+@pytest.fixture(scope="module")
+def real():
+    psycopg = pytest.importorskip("psycopg")
+    try:
+        # Nobody analyzes but the module.
+        with (
+            postgres.server("autovacuum=off") as socket,
+            psycopg.connect(f"host={socket} user=mlflow dbname=postgres", autocommit=True) as it,
+        ):
+            yield it
+    except postgres.Missing as why:
+        pytest.skip(str(why))
+
+
+def analyzed(connection, check_mode=False):
+    # What a session has counted is told to others at its end, or when it is asked to.
+    connection.execute("SELECT pg_stat_force_next_flush()")
+    database = plugin("modules", "mlflow_database").Database(PARAMS, None, check_mode)
+    database._analyze(Session(connection))
+    connection.execute("SELECT pg_stat_force_next_flush()")
+    return database.actions
+
+
+def test_statistics_that_were_lost_are_made_once(real):
+    real.execute("CREATE TABLE metrics AS SELECT number, 'x' AS value FROM generate_series(1, 2000) number")
+    real.execute("CREATE TABLE experiments AS SELECT 1 AS number; CREATE TABLE nothing (number int)")
+    # Just written: autovacuum would come by itself.
+    assert analyzed(real) == []
+    # As after pg_upgrade: the rows are there, and nothing is known of them or counted.
+    real.execute("SELECT pg_stat_reset()")
+    assert analyzed(real, check_mode=True) == ["analyze public.metrics"]
+    assert analyzed(real) == ["analyze public.metrics"]
+    assert real.execute("SELECT count(*) FROM pg_stats WHERE tablename = 'metrics'").fetchone()[0] == 2
+    assert analyzed(real) == []
+    # As after a crash, which takes the counters and leaves the statistics.
+    real.execute("SELECT pg_stat_reset()")
+    assert analyzed(real) == []
 
 
 @pytest.mark.parametrize(

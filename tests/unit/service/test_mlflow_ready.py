@@ -13,8 +13,11 @@ from pathlib import Path
 import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "roles" / "mlflow_server" / "files" / "service"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import mlflow_ready  # noqa: E402
+import mlflow_schema  # noqa: E402
+import postgres  # noqa: E402
 
 
 async def below(scope, receive, send):
@@ -108,3 +111,85 @@ def test_it_recovers(monkeypatch):
         return [(await ask(application))[0] for _ in range(2)]
 
     assert asyncio.run(twice()) == [503, 200]
+
+
+# --- a host that has missed a change of the artifact store, with a real PostgreSQL ---
+
+HERE = ("s3://bucket/artifacts", "")
+
+
+@pytest.fixture(scope="module")
+def server():
+    try:
+        with postgres.server() as socket:
+            yield socket
+    except postgres.Missing as why:
+        pytest.skip(str(why))
+
+
+@pytest.fixture
+def database(server, tmp_path, monkeypatch):
+    """A connection to what the service asks, which lists objects in any store."""
+    psycopg = pytest.importorskip("psycopg")
+    service = tmp_path / "pg_service.conf"
+    service.write_text(f"[mlflow]\nhost={server}\nuser=mlflow\ndbname=postgres\n")
+    monkeypatch.setenv("PGSERVICEFILE", str(service))
+    monkeypatch.setenv("MLFLOW_ARTIFACTS_DESTINATION", HERE[0])
+    monkeypatch.delenv("MLFLOW_S3_ENDPOINT_URL", raising=False)
+    monkeypatch.setattr(mlflow_ready, "STORE_SECONDS", 0.0)
+    monkeypatch.setattr(mlflow_ready, "KEPT_SECONDS", 0.0)
+    monkeypatch.setattr(mlflow_ready, "_store", mlflow_ready.Store())
+
+    class Client:
+        def list_objects_v2(self, **_arguments):
+            return {}
+
+    monkeypatch.setattr(mlflow_ready, "_s3", Client)
+    with psycopg.connect("service=mlflow", autocommit=True) as connection:
+        connection.execute("DROP TABLE IF EXISTS alembic_version")
+        connection.execute(f"DROP TABLE IF EXISTS {mlflow_schema.ARTIFACT_STORES}")
+        connection.execute("CREATE TABLE alembic_version (version_num text)")
+        yield connection
+
+
+def note(connection, root, endpoint=""):
+    table = mlflow_schema.ARTIFACT_STORES
+    connection.execute(f"CREATE TABLE IF NOT EXISTS {table} (since timestamptz, root text, endpoint text)")
+    connection.execute(f"INSERT INTO {table} VALUES (clock_timestamp(), %s, %s)", (root, endpoint))
+
+
+def answers():
+    application = mlflow_ready.Readiness(below)
+    return [asyncio.run(ask(application, query=query, details=True)) for query in (b"", b"artifacts")]
+
+
+def test_a_host_with_another_artifact_store_says_so(database):
+    assert [status for status, _body in answers()] == [200, 200], "where no store was noted"
+    note(database, *HERE)
+    assert [status for status, _body in answers()] == [200, 200]
+    note(database, "s3://new/artifacts", "https://s3.example.com")
+    (plain, _body), (asked, body) = answers()
+    # All hosts are in that state for a moment while the store is changed: no reason to send clients away.
+    assert (plain, asked) == (200, 503)
+    said = json.loads(body)["checks"]["artifacts"]
+    assert "is s3://bucket/artifacts and the database says s3://new/artifacts at https://s3.example.com" in said
+    note(database, *HERE)
+    assert [status for status, _body in answers()] == [200, 200]
+
+
+def test_what_was_wrong_is_asked_again_at_once(database, monkeypatch):
+    monkeypatch.setattr(mlflow_ready, "STORE_SECONDS", 60.0)
+    note(database, "s3://new/artifacts")
+    assert answers()[1][0] == 503
+    note(database, *HERE)
+    assert answers()[1][0] == 200
+    # And what is right is not, for a minute.
+    note(database, "s3://new/artifacts")
+    assert answers()[1][0] == 200
+
+
+def test_a_database_that_is_away_says_nothing_of_the_store(database, monkeypatch):
+    monkeypatch.setenv("PGSERVICEFILE", "/nowhere")
+    (plain, body), (asked, _body) = answers()
+    assert (plain, asked) == (503, 503)
+    assert json.loads(body)["checks"]["artifacts"] == "ok" and "database" in json.loads(body)["checks"]

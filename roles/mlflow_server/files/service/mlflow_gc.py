@@ -49,7 +49,7 @@ import psycopg
 
 # Any number but mlflow_setup.py's, as long as all hosts use the same: one host works, the others have nothing to do.
 LOCK = 0x6D6C666C6F7767
-TABLE = "mlflow_aws_artifact_stores"
+TABLE = mlflow_schema.ARTIFACT_STORES
 # The objects of rows that are gone, and when a pass last did something.
 PLACES = "mlflow_aws_gc_places"
 LIFE = "mlflow_aws_gc_life"

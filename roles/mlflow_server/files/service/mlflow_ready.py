@@ -5,7 +5,8 @@
 MLflow's own /health is a constant. GET /ready answers 200 where the database lets it in and 503 where not, with
 {"ready": ..., "checks": {"database": ..., "artifacts": ...}}. An artifact store that does not answer is told there and is
 no reason to send clients elsewhere: to every other host it does not answer either, and runs and metrics need none. Who
-wants to know of both asks /ready?artifacts, which is 503 as well where the store is not there. Neither needs a login, and
+wants to know of both asks /ready?artifacts, which is 503 as well where the store is not there, or is not the one that the
+database says: this host has missed a change of it, and what it stores the others do not find. Neither needs a login, and
 strangers are told no more than ok or failed; why something failed is told to who asks on the socket itself
 (X-Ready-Details, which nginx takes away), and to the journal when it changes. An answer is kept for some seconds, so that
 asking often costs nothing.
@@ -19,10 +20,14 @@ import os
 import time
 from urllib.parse import urlsplit
 
+import mlflow_schema
+
 PATH = "/ready"
 KEPT_SECONDS = 3.0
 # Below the patience of a load balancer, which is 5 s at AWS.
 CHECK_SECONDS = 4.0
+# How long it is believed that the database says this store: that changes once in years.
+STORE_SECONDS = 60.0
 
 _logger = logging.getLogger("uvicorn.error")
 
@@ -48,8 +53,39 @@ def _s3():
     )
 
 
+class Store:
+    """The artifact store that all hosts should have, as the database says."""
+
+    def __init__(self):
+        self._until = 0.0
+
+    def check(self):
+        """Whether this process has it. Where the database does not answer, that is what check_database says."""
+        import psycopg
+
+        if time.monotonic() < self._until:
+            return
+        try:
+            with psycopg.connect("service=mlflow connect_timeout=3", autocommit=True) as connection:
+                noted = mlflow_schema.artifact_store(connection)
+        except psycopg.OperationalError:
+            return
+        here = (os.environ["MLFLOW_ARTIFACTS_DESTINATION"], os.environ.get("MLFLOW_S3_ENDPOINT_URL", ""))
+        if noted and noted != here:
+            stores = [" at ".join(part for part in store if part) for store in (here, noted)]
+            raise ValueError(
+                f"this host's artifact store is {stores[0]} and the database says {stores[1]}: "
+                "run the mlflow_server role on all hosts"
+            )
+        self._until = time.monotonic() + STORE_SECONDS
+
+
+_store = Store()
+
+
 def check_artifacts():
     """List one object where the artifacts are: that needs the store, the credentials and the bucket."""
+    _store.check()
     root = urlsplit(os.environ["MLFLOW_ARTIFACTS_DESTINATION"])
     _s3().list_objects_v2(Bucket=root.netloc, Prefix=root.path.lstrip("/"), MaxKeys=1)
 

@@ -20,6 +20,8 @@ TABLES = {"tracking": "alembic_version", "auth": "alembic_version_auth"}
 SHARED = "mlflow_server_shared"
 # The name in that table under which the MLflow is noted that the schema is of.
 NOTE = "schema"
+# Which artifact store the database is used with, and since when.
+ARTIFACT_STORES = "mlflow_aws_artifact_stores"
 # uvicorn makes a new worker half a second after one has ended.
 PAUSE = 5.0
 
@@ -50,6 +52,13 @@ def noted(connection):
         return {}
     row = connection.execute(f"SELECT value FROM {SHARED} WHERE name = %s", (NOTE,)).fetchone()
     return json.loads(row[0]) if row else {}
+
+
+def artifact_store(connection):
+    """Root and endpoint of the artifact store that was noted last; nothing where none was."""
+    if not there(connection, ARTIFACT_STORES):
+        return None
+    return connection.execute(f"SELECT root, endpoint FROM {ARTIFACT_STORES} ORDER BY since DESC LIMIT 1").fetchone()
 
 
 def made_by(connection, kind, found):

@@ -41,7 +41,7 @@ from pathlib import Path
 
 import mlflow_locks
 import mlflow_schema
-from mlflow_schema import EXPECTED, SHARED
+from mlflow_schema import ARTIFACT_STORES, EXPECTED, SHARED
 
 # The names of the session that holds the lock, and of those that migrate.
 HOLDS, MIGRATES = "mlflow-setup", "mlflow-migration"
@@ -70,7 +70,6 @@ PAUSES = (5, 10, 20, 40, *[60] * 10)
 PATIENCE = 60
 # PostgreSQL's codes for a lock that was not had in time, and for one of two that wait for each other.
 NO_LOCK = ("55P03", "40P01")
-ARTIFACT_STORES = "mlflow_aws_artifact_stores"
 PASSWORD_FILE = Path(os.environ.get("HOME", "."), "admin-password")
 KEY = "flask_secret_key"
 
@@ -198,13 +197,6 @@ def _make_password():
     return password
 
 
-def _noted(connection):
-    """Return the artifact store that was noted last."""
-    if not mlflow_schema.there(connection, ARTIFACT_STORES):
-        return None
-    return connection.execute(f"SELECT root, endpoint FROM {ARTIFACT_STORES} ORDER BY since DESC LIMIT 1").fetchone()
-
-
 def _note(connection, artifacts):
     """Note the artifact store, as the one of always where nothing was made yet."""
     with connection.transaction():
@@ -291,7 +283,7 @@ class Work:
         self.schema = _schema_actions(connection, expected, wanted.get("username"))
         self.key = _shared_key(connection) if wanted.get("wants_key") else None
         self.notes = bool(
-            self._artifacts and _noted(connection) != (self._artifacts["root"], self._artifacts["endpoint"])
+            self._artifacts and mlflow_schema.artifact_store(connection) != (self._artifacts["root"], self._artifacts["endpoint"])
         )
         note = mlflow_schema.noted(connection)
         self.notes_version = any(note.get(kind) != expected[kind] for kind in mlflow_schema.TABLES)
