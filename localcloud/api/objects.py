@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import functools
 import hashlib
 import os
 import threading
@@ -21,7 +22,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from xml.parsers.expat import ExpatError
 
+import moto.s3.exceptions as s3_exceptions
 import moto.s3.models as s3_models
 import moto.s3.responses as s3_responses
 
@@ -354,6 +357,31 @@ def _complete(self: Any, body: Any) -> tuple[Any, str, Any]:
     return content, etag, details
 
 
+def _complete_upload(complete: Any) -> Any:
+    """With S3's answer where there is no such upload; moto's is 500."""
+
+    @functools.wraps(complete)
+    def wrapper(self: Any, bucket_name: str, multipart_id: str, body: Any) -> Any:
+        if multipart_id not in self.get_bucket(bucket_name).multiparts:
+            raise s3_exceptions.NoSuchUpload(upload_id=multipart_id)
+        return complete(self, bucket_name, multipart_id, body)
+
+    return wrapper
+
+
+def _parts_of(read: Any) -> Any:
+    """With S3's answer where the list of parts can't be read; moto's is 500."""
+
+    @functools.wraps(read)
+    def wrapper(self: Any, body: bytes) -> Iterator[tuple[int, str]]:
+        try:
+            yield from read(self, body)
+        except (AttributeError, IndexError, ValueError, ExpatError) as error:
+            raise s3_exceptions.MalformedXML() from error
+
+    return wrapper
+
+
 def install() -> None:
     """Put files in place of moto's buffers."""
     key = s3_models.FakeKey
@@ -366,6 +394,9 @@ def install() -> None:
         del key.__del__
     s3_models.tempfile = type("NoTempfile", (), {"SpooledTemporaryFile": staticmethod(lambda *a, **k: _NoBuffer())})
     s3_models.FakeMultipart.complete = _complete
+    backend, responses = s3_models.S3Backend, s3_responses.S3Response
+    backend.complete_multipart_upload = _complete_upload(backend.complete_multipart_upload)
+    responses._complete_multipart_body = _parts_of(responses._complete_multipart_body)
     s3_models.compute_checksum = compute_checksum
     s3_responses.compute_checksum = compute_checksum
 

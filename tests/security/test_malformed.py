@@ -22,6 +22,7 @@ MALFORMED = [
     ("POST", f"{API}/runs/create", {"experiment_id": "EXPERIMENT", "start_time": "x"}),
     ("POST", f"{API}/runs/create", {"experiment_id": "99999999999999999999"}),
     ("POST", f"{API}/runs/search", {"experiment_ids": ["EXPERIMENT"], "page_token": "é"}),
+    ("POST", f"{API}/runs/search", {"experiment_ids": ["EXPERIMENT"], "order_by": ["metrics.m DESC", "metrics.m DESC"]}),
     ("POST", f"{API}/experiments/search", {"max_results": 5, "page_token": "é"}),
     ("POST", f"{API}/experiments/create", {"name": "a\0b"}),
     ("GET", f"{API}/registered-models/search?page_token={ODD}", None),
@@ -34,7 +35,10 @@ MALFORMED = [
     ("POST", f"{API3}/scorers/register", {"experiment_id": "EXPERIMENT", "name": "s", "serialized_scorer": "4"}),
     ("POST", f"{MPU}/create/EXPERIMENT/x", {"path": "x", "num_parts": [[1], {}]}),
     ("POST", f"{MPU}/abort/EXPERIMENT/x", {"path": "x", "upload_id": "no"}),
+    ("POST", f"{MPU}/complete/EXPERIMENT/x", {"path": "x", "upload_id": "no", "parts": [{"part_number": 1, "etag": "x"}]}),
 ]
+# What asks for rights on an experiment gets no further without one; who needs none does.
+OF_AN_ADMINISTRATOR = [("POST", f"{API3}/traces", {"trace": {}})]
 
 
 @pytest.mark.parametrize("method, path, body", MALFORMED)
@@ -44,3 +48,10 @@ def test_what_can_not_be_read_is_the_clients_fault(people, world, server, method
         answer = people.owner.send(method, path.replace("EXPERIMENT", world.experiment), JSON, content)
         refused(answer, 400, 403, 404)
     works(people.owner.get(f"{API}/experiments/get", experiment_id=world.experiment))
+
+
+@pytest.mark.parametrize("method, path, body", OF_AN_ADMINISTRATOR)
+def test_nor_is_it_the_servers_where_an_administrator_sends_it(admin, server, method, path, body):
+    with server.no_traceback():
+        refused(admin.send(method, path, JSON, json.dumps(body).encode()), 400, 404)
+    works(admin.get(f"{API}/users/current"))

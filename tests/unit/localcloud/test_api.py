@@ -179,6 +179,25 @@ def test_multipart_upload_keeps_its_content(cloud):
         parts[0][-2:] + parts[1][:2])
 
 
+@pytest.mark.parametrize(
+    "upload, parts, code",
+    [
+        ("no-such-upload", [{"PartNumber": 1, "ETag": "x"}], "NoSuchUpload"),
+        (None, [{"PartNumber": 1, "ETag": ""}], "MalformedXML"),
+        (None, [{"PartNumber": 1, "ETag": "\"x\""}], "InvalidPart"),
+    ],
+)
+def test_an_upload_that_can_not_be_completed_is_refused_as_s3_does(cloud, upload, parts, code):
+    s3 = cloud.client("s3")
+    bucket = f"refused-{code.lower()}"
+    s3.create_bucket(Bucket=bucket, CreateBucketConfiguration={"LocationConstraint": REGION})
+    known = s3.create_multipart_upload(Bucket=bucket, Key="m")["UploadId"]
+    with pytest.raises(ClientError) as refused:
+        s3.complete_multipart_upload(Bucket=bucket, Key="m", UploadId=upload or known, MultipartUpload={"Parts": parts})
+    assert refused.value.response["Error"]["Code"] == code
+
+
+
 def test_files_of_deleted_objects_are_removed(cloud):
     s3 = cloud.client("s3")
     s3.create_bucket(Bucket="gone", CreateBucketConfiguration={"LocationConstraint": REGION})

@@ -102,8 +102,22 @@ def test_what_reads_the_request_is_named():
 def test_an_experiment_that_is_not_named_is_the_requests():
     looks = in_module("mlflow.store.tracking.sqlalchemy_store", "def f(experiment_id): return int(experiment_id)")
     assert whose(raised(looks, None), True, RULE) == MALFORMED
+    of_a_trace = in_module("mlflow.store.tracking.sqlalchemy_store", "def f(trace_info): return int(trace_info.experiment_id)")
+    assert whose(wrapped(raised(of_a_trace, SimpleNamespace(experiment_id=None))), True, RULE) == MALFORMED
     other = in_module("mlflow.store.tracking.sqlalchemy_store", "def f(row): return int(row)")
     assert whose(raised(other, None), True, RULE) is None
+
+
+def test_an_order_that_names_a_field_twice_is_the_requests():
+    """MLflow refuses it in its own words, but as a fault of the server's."""
+    source = "def {0}(error): raise error\nf = {0}"
+    orders = in_module("mlflow.store.tracking.sqlalchemy_store", source.format("_get_orderby_clauses"))
+    other = in_module("mlflow.store.tracking.sqlalchemy_store", source.format("_get_sqlalchemy_clauses"))
+    twice = MlflowException("`order_by` contains duplicate fields")
+    assert whose(raised(orders, twice), True, RULE) == MALFORMED
+    assert mlflow_malformed._message(twice) == str(twice)
+    assert whose(raised(other, MlflowException("x")), True, RULE) is None
+    assert whose(raised(orders, MlflowException("x", "INVALID_STATE")), True, RULE) is None
 
 
 @pytest.mark.parametrize(

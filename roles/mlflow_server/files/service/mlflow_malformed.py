@@ -44,6 +44,9 @@ READ_BELOW = (
     # It has just given the row the status that the request names, and reads that one back.
     ("deprecated_end_trace_v2", "to_mlflow_entity"),
 )
+# Functions of the store that read a client's words, and refuse them by an exception of MLflow's own that names no kind, which it
+# answers with 500.
+REFUSE_IN_WORDS = ("_get_orderby_clauses", "_get_orderby_clauses_for_search_traces")
 # Here the world outside answers, and not the request: what is raised below one of these is no client's fault.
 OUTSIDE = re.compile(
     r"(os|posixpath|pathlib|shutil|tempfile|socket|ssl|http|urllib\.request|urllib3|requests|boto3|botocore|s3transfer|psycopg"
@@ -88,9 +91,15 @@ def _names_no_experiment(error):
         return False
     while traceback.tb_next is not None:
         traceback = traceback.tb_next
-    named = traceback.tb_frame.f_locals.get("experiment_id")
+    known = traceback.tb_frame.f_locals
+    if "experiment_id" in known:
+        named = known["experiment_id"]
+    elif hasattr(known.get("trace_info"), "experiment_id"):
+        named = known["trace_info"].experiment_id
+    else:
+        return False
     if isinstance(error, TypeError):
-        return named is None and "experiment_id" in traceback.tb_frame.f_locals and str(error).startswith("int() argument")
+        return named is None and str(error).startswith("int() argument")
     return isinstance(error, ValueError) and isinstance(named, str) and f"int() with base 10: {named!r}" in str(error)
 
 
@@ -113,9 +122,11 @@ def whose(error, asked, rule):
         response = getattr(first, "response", None)
         if isinstance(response, dict):
             return UPLOADS.get(response.get("Error", {}).get("Code"))
+    frames = _frames(first)
+    if getattr(first, "error_code", None) == "INTERNAL_ERROR" and frames and frames[-1][3] in REFUSE_IN_WORDS:
+        return "INVALID_PARAMETER_VALUE"
     if not _is_odd_value(first):
         return None
-    frames = _frames(first)
     modules = [module for module, *_ in frames]
     if any(OUTSIDE.match(module) for module in modules):
         return None
@@ -142,6 +153,9 @@ def _message(error):
     if isinstance(first, (TypeError, AttributeError, LookupError, RecursionError)):
         # Python's own words are about MLflow's code, which is not what a client looks at.
         return "The request is malformed: a value is missing, or of another kind than this operation takes."
+    if getattr(first, "error_code", None):
+        # MLflow's own words, for its clients.
+        return str(first)[:LONGEST_MESSAGE]
     if not _is_odd_value(first):
         return f"The artifact store refuses it: {first}"[:LONGEST_MESSAGE]
     return f"The request is malformed: {first}"[:LONGEST_MESSAGE]
