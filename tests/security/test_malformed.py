@@ -38,7 +38,10 @@ MALFORMED = [
     ("POST", f"{MPU}/complete/EXPERIMENT/x", {"path": "x", "upload_id": "no", "parts": [{"part_number": 1, "etag": "x"}]}),
 ]
 # What asks for rights on an experiment gets no further without one; who needs none does.
-OF_AN_ADMINISTRATOR = [("POST", f"{API3}/traces", {"trace": {}})]
+OF_AN_ADMINISTRATOR = [
+    ("POST", f"{API3}/traces", {"trace": {}}),
+    ("GET", "/model-versions/get-artifact?name=MODEL&path=model", None),
+]
 
 
 @pytest.mark.parametrize("method, path, body", MALFORMED)
@@ -51,7 +54,8 @@ def test_what_can_not_be_read_is_the_clients_fault(people, world, server, method
 
 
 @pytest.mark.parametrize("method, path, body", OF_AN_ADMINISTRATOR)
-def test_nor_is_it_the_servers_where_an_administrator_sends_it(admin, server, method, path, body):
+def test_nor_is_it_the_servers_where_an_administrator_sends_it(admin, world, server, method, path, body):
+    content = None if body is None else json.dumps(body).encode()
     with server.no_traceback():
-        refused(admin.send(method, path, JSON, json.dumps(body).encode()), 400, 404)
+        refused(admin.send(method, path.replace("MODEL", world.model), JSON, content), 400, 404)
     works(admin.get(f"{API}/users/current"))

@@ -241,6 +241,13 @@ def client(database):
         ask()
         raise wrapped(raised(reads_tokens, "ü"))
 
+    @catch_mlflow_exception
+    def token_handler():
+        ask()
+        raise wrapped(raised(reads_tokens, "ü"))
+
+    app.add_url_rule("/thin", "thin", in_module("mlflow.server", "def f(): return handler()", handler=token_handler))
+
     @app.route("/bare/<name>")
     def bare(name):
         return handler(int, name)
@@ -260,6 +267,10 @@ def client(database):
 
     answer_in_flask(app, catch_mlflow_exception, MlflowException, (database.forget, lambda: database.asked))
     return app.test_client()
+
+
+def test_a_view_that_only_calls_a_handler_answers_400_too(client):
+    assert client.get("/thin").status_code == 400
 
 
 def test_a_view_that_can_not_read_the_request_answers_400_and_leaves_a_line(client, caplog):

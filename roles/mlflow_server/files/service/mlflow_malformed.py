@@ -181,6 +181,14 @@ def answer_in_flask(flask_app, catch, exception, has_asked):
     caught = catch(lambda: None).__code__
     forget, asked = has_asked
 
+    def uncover(view):
+        # Some views are only a call of a handler, which has the decorator in their place.
+        code = getattr(view, "__code__", None)
+        for name in code.co_names if code else ():
+            handler = view.__globals__.get(name)
+            if getattr(handler, "__code__", None) is caught:
+                view.__globals__[name] = handler.__wrapped__
+
     def decided(call, begin, is_late):
         # Below MLflow's decorator, where the exception is still what it was.
         inner = call.__wrapped__ if getattr(call, "__code__", None) is caught else call
@@ -203,6 +211,7 @@ def answer_in_flask(flask_app, catch, exception, has_asked):
         return catch(look)
 
     for endpoint, view in list(flask_app.view_functions.items()):
+        uncover(view)
         flask_app.view_functions[endpoint] = decided(view, forget, asked)
     # The checks ask who it is and what he may, so of them only the readers are looked at.
     for checks in flask_app.before_request_funcs.values():
