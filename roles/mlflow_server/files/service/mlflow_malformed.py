@@ -24,6 +24,7 @@ import json
 import logging
 import os
 import re
+from types import FunctionType
 
 # What Python and the libraries raise where a value is of another kind than they take.
 ODD_VALUES = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError)
@@ -186,7 +187,8 @@ def answer_in_flask(flask_app, catch, exception, has_asked):
         code = getattr(view, "__code__", None)
         for name in code.co_names if code else ():
             handler = view.__globals__.get(name)
-            if getattr(handler, "__code__", None) is caught:
+            # Not of others: Flask's request would be looked for.
+            if type(handler) is FunctionType and handler.__code__ is caught:
                 view.__globals__[name] = handler.__wrapped__
 
     def decided(call, begin, is_late):
