@@ -164,8 +164,8 @@ pythons:
   sample: {/usr/bin/python3: "3.13"}
 units:
   description:
-    - For each of O(units) whether it is C(active), whether it is C(enabled), and whether it is C(outdated), which is that systemd has
-      not read its file since that has changed.
+    - For each of O(units) whether it is C(active), whether it is C(enabled), and whether it is C(outdated), which is that systemd
+      has not read its file since that has changed.
   returned: always
   type: dict
   sample: {nginx.service: {active: true, enabled: true, outdated: false}}
