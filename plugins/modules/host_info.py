@@ -163,10 +163,12 @@ pythons:
   type: dict
   sample: {/usr/bin/python3: "3.13"}
 units:
-  description: For each of O(units) whether it is C(active), and whether it is C(enabled).
+  description:
+    - For each of O(units) whether it is C(active), whether it is C(enabled), and whether it is C(outdated), which is that systemd
+      has not read its file since that has changed.
   returned: always
   type: dict
-  sample: {nginx.service: {active: true, enabled: true}}
+  sample: {nginx.service: {active: true, enabled: true, outdated: false}}
 newer:
   description: For each of O(newer) the files that are newer; the file they are compared with where that is missing.
   returned: always
@@ -277,11 +279,12 @@ class Host:
         return None if code else out.strip()
 
     def unit(self, name):
-        dummy, out, dummy = self.run(["systemctl", "show", "--property=ActiveState,UnitFileState", name])
+        dummy, out, dummy = self.run(["systemctl", "show", "--property=ActiveState,UnitFileState,NeedDaemonReload", name])
         values = dict(line.partition("=")[::2] for line in out.splitlines())
         return {
             "active": values.get("ActiveState") == "active",
             "enabled": values.get("UnitFileState") == "enabled",
+            "outdated": values.get("NeedDaemonReload") == "yes",
         }
 
     @staticmethod

@@ -28,10 +28,11 @@ def opt(tmp_path):
     return folder
 
 
-def left(opt, tmp_path) -> tuple[list[str], str]:
+def left(opt, tmp_path, wanted=VERSIONS[-1]) -> tuple[list[str], str]:
     """The versions that are there after the role's look, and what Ansible said."""
     role = Pretended(tmp_path, [])
-    code = role.run("mlflow_server", {"__mlflow_server_opt": str(opt), "ansible_become": False}, tasks_from="old_versions")
+    variables = {"__mlflow_server_opt": str(opt), "__mlflow_server_venv": str(opt / wanted), "ansible_become": False}
+    code = role.run("mlflow_server", variables, tasks_from="old_versions")
     assert code == 0, role.output
     assert (opt / "uv").is_dir() and (opt / "mlflow-3.17.2.txt").is_file() and (opt / "current").is_dir()
     return sorted(path.name for path in opt.iterdir() if path.name[0].isdigit()), role.output
@@ -54,6 +55,11 @@ def test_the_current_version_and_the_one_before_stay(opt, tmp_path):
     (opt / "before").symlink_to(opt / VERSIONS[2])
     found, said = left(opt, tmp_path)
     assert found == VERSIONS[2:] and "changed=1" in said
+
+
+def test_what_was_installed_and_is_not_linked_yet_stays(opt, tmp_path):
+    (opt / "before").symlink_to(opt / VERSIONS[2])
+    assert left(opt, tmp_path, wanted=VERSIONS[0])[0] == [VERSIONS[0], *VERSIONS[2:]]
 
 
 def test_what_a_process_runs_from_stays(opt, tmp_path):

@@ -153,3 +153,25 @@ def test_what_the_processes_read_is_noted_at_their_start(tmp_path):
     assert noted.stat().st_mode & 0o777 == 0o600
     assert subprocess.run(["sha256sum", "--check", "--strict", noted], capture_output=True, check=False).returncode == 0
     assert [line.split("  ")[1] for line in noted.read_text().splitlines()] == reads
+
+
+def test_other_processes_are_wanted_where_something_else_would_be_read(tmp_path):
+    def host(differing=(), outdated=False):
+        unit = {"active": True, "enabled": True, "outdated": outdated}
+        return {
+            "__mlflow_server_finished": True,
+            "__mlflow_server_service_reads": ["/etc/mlflow/mlflow.env"],
+            "__mlflow_server_host": {"differing": {"service": list(differing)}, "units": {"mlflow.service": unit}},
+        }
+
+    cases = [
+        host(),
+        host(differing=["/etc/mlflow/mlflow.env"]),
+        # A run was cut off before systemd read the unit, and systemd has started the processes again since.
+        host(outdated=True),
+        host() | {"__mlflow_server_finished": False},
+        host() | {"__mlflow_server_settings": {"paths": ["/etc/mlflow/mlflow.env"]}},
+        host() | {"__mlflow_server_settings": {"paths": ["/etc/tmpfiles.d/mlflow.conf"]}},
+    ]
+    answers = [answer for (answer,) in evaluated("mlflow_server", tmp_path, cases, ["__mlflow_server_replace | bool"])]
+    assert answers == [False, True, True, True, True, False]

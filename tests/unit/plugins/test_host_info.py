@@ -101,8 +101,9 @@ def test_certificate(tmp_path):
 
 
 def test_unit():
-    found = host({"systemctl": "ActiveState=active\nUnitFileState=disabled\n"}).unit("nginx.service")
-    assert found == {"active": True, "enabled": False}
+    found = host({"systemctl": "ActiveState=active\nUnitFileState=disabled\nNeedDaemonReload=no\n"}).unit("nginx.service")
+    assert found == {"active": True, "enabled": False, "outdated": False}
+    assert host({"systemctl": "ActiveState=active\nNeedDaemonReload=yes\n"}).unit("nginx.service")["outdated"]
 
 
 def test_newer(tmp_path):
