@@ -128,14 +128,17 @@ def test_an_upgrade_while_a_host_is_away(deployment, tmp_path):
     first, second = sorted(deployment.hosts)
     python = deployment.ssh(first, "readlink -f /usr/bin/python3")
     before = {host: venv(deployment, host) for host in deployment.hosts}
-    ssh = Ssh(deployment, second)
+    ssh = Ssh(deployment, first)
     subprocess.run(["sh", "-c", ssh.close], check=True)
     try:
         code, output = deployment.site(mlflow_server_python=python)
     finally:
         subprocess.run(["sh", "-c", ssh.open], check=True)
     assert code != 0
-    assert f"{first} is not upgraded to MLflow" in words(output) and f"{second} (" in words(output)
+    # The other one does what one of them has to do, and says what is wrong.
+    assert f"included: mlops.mlflow_aws.mlflow_database for {second}" in output
+    assert f"{second} is not upgraded to MLflow" in words(output)
+    assert f"since not every host is there: {first} (" in words(output) and "Connection refused" in words(output)
     assert "Migrate the database and make" not in output
     assert {host: venv(deployment, host) for host in deployment.hosts} == before
     assert note(deployment) == {}
@@ -149,6 +152,9 @@ def test_an_upgrade_while_a_host_is_away(deployment, tmp_path):
     code, output = deployment.site(mlflow_server_python=python)
     assert code == 0, output[-3000:]
     assert venv(deployment, first) == venv(deployment, second) != before[first]
+    assert "renew the lease before the hand-over of the others" in output
+    place = [output.rindex(f"[{host}]", 0, output.index("before the hand-over of the others")) for host in (first, second)]
+    assert place[0] > place[1], "the second one was switched before the first one had shown that it serves"
     deployment.check_finished()
     code, output = deployment.site()
     assert code == 0, output[-3000:]
