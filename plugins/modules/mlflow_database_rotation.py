@@ -12,8 +12,8 @@ version_added: "0.1.0"
 description:
   - Two login roles take turns. A rotation gives the idle one a password, and when no session of the other can be used
     again, locks that.
-  - One run at a time holds a lease, which is noted as the comment of the owner role and renewed by every step. A run that
-    lost its lease is refused.
+  - One run at a time holds a lease, which is noted as the comment of the owner role, by the database's clock, and renewed by
+    every step. A run that lost its lease is refused. C(site.yml) holds the same one while it works on the servers.
   - Which rotation a login role's password belongs to, and since when, is noted as the comment of that role, so that a step
     of an older rotation is refused. Notes and steps are one transaction.
   - Each step may be repeated, and is tried again while the server is away.
@@ -65,11 +65,13 @@ options:
     description:
       - With V(read) nothing is changed.
       - With V(begun) this run holds the lease. With O(active) and O(password) it is also tried whether that role logs in.
+      - With V(renewed) this run still holds the lease, for O(lease_seconds) from now on. It is refused where somebody else has
+        taken it, also if he has given it back since.
       - With V(prepared) the role O(active) can log in with O(password).
       - With V(retired) the role O(retiring) can't log in, has no password and no session.
       - With V(ended) this run holds no lease.
     type: str
-    choices: [read, begun, prepared, retired, ended]
+    choices: [read, begun, renewed, prepared, retired, ended]
     default: read
   run:
     description: What tells this run from others.
@@ -77,6 +79,27 @@ options:
     default: ""
   who:
     description: Who runs it, for the message that another run gives.
+    type: str
+    default: ""
+  does:
+    description: What it does, as the end of a sentence that begins with O(who).
+    type: str
+    default: rotates the password
+  process:
+    description: Its process on the controller, noted with the lease. Whether that has ended is not this module's to know.
+    type: dict
+    default: {}
+  make_owner:
+    description:
+      - O(state=begun) makes O(owner) where there is none, which can't log in, since the lease is noted there. A role can be
+        made once, so of two runs that find an empty server one takes the lease and the other one waits.
+      - The roles of O(logins) may be missing then.
+    type: bool
+    default: false
+  take_from:
+    description:
+      - The C(run) of the lease that O(state=begun) takes although it has not run out, since that run has ended or is to make
+        way. The lease of any other run is left alone.
     type: str
     default: ""
   lease_seconds:
@@ -170,8 +193,12 @@ login:
   description: Whether O(active) logs in with O(password), V(accepted), V(refused) or V(unknown).
   returned: with V(begun), where both are given
   type: str
+held:
+  description: Whether this run has the lease that it asked for.
+  returned: when the server was reached
+  type: bool
 lease:
-  description: Who holds the lease, as C(run), C(who), C(since) and C(until). Empty where nobody does.
+  description: Who holds the lease, as C(run), C(who), C(does), C(process), C(since) and C(until). Empty where nobody does.
   returned: when the server was reached
   type: dict
 logins:
@@ -213,6 +240,11 @@ WHERE pid = ANY (pg_blocking_pids(%s)) ORDER BY pid
 
 class Lost(pg.PostgresqlError):
     """This run may not go on."""
+
+
+def doing(lease):
+    """What the one who has a lease does; it may have been noted by a release that knew rotations only."""
+    return lease.get("does") or "rotates the password"
 
 
 class Session:
@@ -313,11 +345,19 @@ class Steps:
         )
         found = {name: {"can_login": can, "sessions": int(sessions)} for name, can, sessions in rows}
         missing = [name for name in (self.params["owner"], *self.params["logins"]) if name not in found]
-        if missing:
+        if missing and not self.params["make_owner"]:
             raise pg.PostgresqlError(f"There is no role {' and no role '.join(missing)} in the database; run site.yml first.")
-        return {name: {**found[name], "rotation": self.session.note_of(name)} for name in self.params["logins"]}
+        there = [name for name in self.params["logins"] if name in found]
+        return {name: {**found[name], "rotation": self.session.note_of(name)} for name in there}
 
     # --- the lease ---
+
+    def make_owner(self):
+        """On an empty server there is nothing yet that a lease could be noted on."""
+        owner = self.params["owner"]
+        if not self.params["make_owner"] or self.check_mode or self._is_there(owner):
+            return
+        self._make(owner, f"create role {owner}")
 
     def lease(self):
         """Who holds it now; nobody when it has run out."""
@@ -330,35 +370,50 @@ class Steps:
         while True:
             with self.exclusive():
                 lease = self.lease()
-                if not lease or lease["run"] == self.params["run"]:
+                if not lease or lease["run"] in (self.params["run"], self.params["take_from"]):
+                    mine = lease.get("run") == self.params["run"]
                     if not self.check_mode:
-                        self._write_lease(lease.get("since") or self.now())
+                        taken = lease.get("taken_from", "") if mine else lease.get("run", "")
+                        self._write_lease(lease["since"] if mine else self.now(), taken)
                     return True
             if self.clock() >= deadline:
                 return False
             self.sleep(1)
 
-    def _write_lease(self, since):
+    def _write_lease(self, since, taken_from=""):
         now = self.now()
-        lease = {"run": self.params["run"], "who": self.params["who"], "since": since}
-        self.session.write_note(self.params["owner"], {"lease": {**lease, "until": now + self.params["lease_seconds"]}})
+        lease = {
+            "run": self.params["run"],
+            "who": self.params["who"],
+            "does": self.params["does"],
+            "process": self.params["process"],
+            "since": since,
+            "until": now + self.params["lease_seconds"],
+        }
+        # Who has lost it shall be told to whom, also after it was given back.
+        if taken_from:
+            lease["taken_from"] = taken_from
+        self.session.write_note(self.params["owner"], {"lease": lease})
 
     def renew_lease(self):
-        lease = self.session.note_of(self.params["owner"]).get("lease") or {}
+        """One that has run out and that nobody has taken is still this run's."""
+        note = self.session.note_of(self.params["owner"])
+        lease = note.get("lease") or {}
         if lease.get("run") != self.params["run"]:
-            other = f" {lease['who']} has gone on with it." if lease else ""
-            raise Lost(
-                "This run lost its lease, because it stood still for longer than mlflow_aws_rotation_lease_seconds."
-                f"{other} Nothing was changed by this step. Run it again."
-            )
+            other = lease or note.get("last") or {}
+            if other.get("taken_from") == self.params["run"]:
+                why = f"{other['who']}, who {doing(other)} since {pg.moment(other['since'])}, took it over."
+            else:
+                why = "It stood still for longer than that held." + (f" {other['who']} has gone on with it." if other else "")
+            raise Lost(f"This run lost its lease. {why} Nothing was changed by this step. Run it again.")
         if not self.check_mode:
-            self._write_lease(lease["since"])
+            self._write_lease(lease["since"], lease.get("taken_from", ""))
 
     def drop_lease(self):
         with self.exclusive():
             lease = self.session.note_of(self.params["owner"]).get("lease") or {}
             if lease.get("run") == self.params["run"] and not self.check_mode:
-                self.session.write_note(self.params["owner"], None)
+                self.session.write_note(self.params["owner"], {"last": lease} if lease.get("taken_from") else None)
 
     @contextlib.contextmanager
     def exclusive(self):
@@ -368,12 +423,12 @@ class Steps:
         The right to connect to the administrator's database is left to PUBLIC: nothing there is worth a lock any more, and
         a monitoring agent or a backup that has nothing but this right would be shut out.
         """
-        if not self._has_lock():
+        if not self._is_there(self.lock):
             if self.check_mode:
                 # It would be made; without it there is nothing to be seen that another run could not change.
                 yield
                 return
-            self._make_lock()
+            self._make(self.lock, f"make {self.lock}, which only the administrator can lock")
         with self._watched(), self.session.transaction(lock=self.lock):
             yield
         self.reached = self.clock()
@@ -391,18 +446,18 @@ class Steps:
                     + ("." if ends else ", or with -e rotate_emergency=true, which ends it where it is MLflow's login's.")
                 ) from error
 
-    def _has_lock(self):
-        return self.session.value("SELECT count(*) FROM pg_roles WHERE rolname = %s", (self.lock,)) == 1
+    def _is_there(self, role):
+        return self.session.value("SELECT count(*) FROM pg_roles WHERE rolname = %s", (role,)) == 1
 
-    def _make_lock(self):
+    def _make(self, role, action):
         try:
-            self.session.do("CREATE ROLE {} NOLOGIN", [self.lock])
+            self.session.do("CREATE ROLE {} NOLOGIN", [role])
         except pg.PostgresqlError:
             # Another run may have made it in the same moment.
-            if not self._has_lock():
+            if not self._is_there(role):
                 raise
         else:
-            self.actions.append(f"make {self.lock}, which only the administrator can lock")
+            self.actions.append(action)
 
     # --- the steps ---
 
@@ -476,7 +531,7 @@ class Steps:
         deadline = begun + self.params["recycle"] + self.params["drain_timeout"]
         busy, calm = [], 0
         while not self.params["emergency"]:
-            self._step_in_lease()
+            self.step_in_lease()
             sessions = self.sessions_of(old)
             late = [session for session in sessions if session.age < self.clock() - begun - 1]
             if late:
@@ -500,7 +555,7 @@ class Steps:
             f"{'; '.join(map(str, busy))}. Run it again when they are done."
         )
 
-    def _step_in_lease(self):
+    def step_in_lease(self):
         with self.exclusive():
             self.renew_lease()
 
@@ -597,9 +652,12 @@ def _run_once(steps, password, actions):
     state = steps.params["state"]
     held, login = True, {}
     if state == "begun":
+        steps.make_owner()
         steps.roles()
         held = steps.take_lease()
         login = steps.login()
+    elif state == "renewed":
+        steps.step_in_lease()
     elif state == "prepared":
         steps.prepare()
     elif state == "retired":
@@ -607,7 +665,7 @@ def _run_once(steps, password, actions):
     elif state == "ended":
         steps.drop_lease()
     lease = steps.lease()
-    lease = lease and {**lease, "since": pg.moment(lease["since"]), "until": pg.moment(lease["until"])}
+    lease = lease and {**lease, "does": doing(lease), "since": pg.moment(lease["since"]), "until": pg.moment(lease["until"])}
     return {
         "actions": actions,
         "admin_password": password,
@@ -631,10 +689,14 @@ def main():
             "state": {
                 "type": "str",
                 "default": "read",
-                "choices": ["read", "begun", "prepared", "retired", "ended"],
+                "choices": ["read", "begun", "renewed", "prepared", "retired", "ended"],
             },
             "run": {"type": "str", "default": ""},
             "who": {"type": "str", "default": ""},
+            "does": {"type": "str", "default": "rotates the password"},
+            "process": {"type": "dict", "default": {}},
+            "make_owner": {"type": "bool", "default": False},
+            "take_from": {"type": "str", "default": ""},
             "lease_seconds": {"type": "int", "default": 60},
             "lease_wait": {"type": "int", "default": 0},
             "version": {"type": "str", "default": ""},
@@ -649,6 +711,7 @@ def main():
         },
         required_if=[
             ("state", "begun", ["run"]),
+            ("state", "renewed", ["run"]),
             ("state", "prepared", ["run", "version", "created", "active", "password"]),
             ("state", "retired", ["run", "version", "created", "active", "retiring"]),
             ("state", "ended", ["run"]),

@@ -25,6 +25,10 @@ PARAMS = {
     "state": "read",
     "run": "me",
     "who": "me@here",
+    "does": "rotates the password",
+    "process": {},
+    "make_owner": False,
+    "take_from": "",
     "lease_seconds": 60,
     "lease_wait": 0,
     "version": "v2",
@@ -99,8 +103,8 @@ class Database:
 
     def value(self, statement, parameters=None):
         if "pg_roles" in statement:
-            assert parameters == ("mlflow_owner_lock",)
-            return int(self.lock_is_there)
+            (role,) = parameters
+            return int(self.lock_is_there if role == "mlflow_owner_lock" else role in self.login)
         assert "clock_timestamp" in statement
         return self.time
 
@@ -123,8 +127,12 @@ class Database:
             self.collisions -= 1
             raise plugin("module_utils", "_postgresql").Collision("tuple concurrently updated")
         if statement.startswith("CREATE ROLE {} NOLOGIN"):
-            assert names == ["mlflow_owner_lock"]
-            self.lock_is_there = True
+            (role,) = names
+            if role == "mlflow_owner_lock":
+                self.lock_is_there = True
+            else:
+                assert role == "mlflow_owner" and role not in self.login
+                self.login[role] = False
         elif statement.startswith("ALTER ROLE {} LOGIN"):
             self.login[names[0]], self.passwords[names[0]] = True, parameters[0]
         elif statement.startswith("ALTER ROLE {} NOLOGIN PASSWORD NULL"):
@@ -183,6 +191,85 @@ def test_one_run_at_a_time(steps, database):
     assert database.notes["mlflow_owner"] == {}
     with pytest.raises(steps.error, match="lost its lease"):
         waits.prepare()
+
+
+def test_a_lease_that_ran_out_and_that_nobody_has_taken_is_renewed(steps, database):
+    mine = steps(lease_seconds=5)
+    since = mine.lease()["since"]
+    database.time += 100
+    mine.step_in_lease()
+    assert mine.lease() == {**mine.lease(), "since": since, "until": database.time + 5}
+
+
+def test_a_lease_is_taken_only_from_the_run_that_is_named(steps, database):
+    site = steps(run="other", who="she@there", does="runs site.yml", lease_seconds=600)
+    assert not steps(lease=False, take_from="a third").take_lease()
+    assert steps(lease=False, take_from="other").take_lease()
+    with pytest.raises(steps.error, match="lost its lease. me@here, who rotates the password since .* took it over"):
+        site.step_in_lease()
+    # Also when it was given back since; without that it would go on with what it has read before.
+    steps(lease=False).drop_lease()
+    assert steps(lease=False).lease() == {}
+    with pytest.raises(steps.error, match="lost its lease. me@here, who rotates the password since .* took it over"):
+        site.step_in_lease()
+    # That is told of the last one only, and keeps nobody out.
+    assert steps(lease=False, run="third").take_lease()
+    steps(lease=False, run="third").drop_lease()
+    assert database.notes["mlflow_owner"] == {}
+
+
+def test_a_renewal_keeps_from_whom_the_lease_was_taken(steps, database):
+    site = steps(run="other", does="runs site.yml", lease_seconds=600)
+    mine = steps(take_from="other")
+    mine.step_in_lease()
+    assert steps(lease=False).take_lease()
+    with pytest.raises(steps.error, match="took it over"):
+        site.step_in_lease()
+
+
+def test_a_lease_that_nobody_has_is_not_renewed(steps, database):
+    mine = steps()
+    mine.drop_lease()
+    with pytest.raises(steps.error, match="lost its lease"):
+        mine.step_in_lease()
+    assert database.notes["mlflow_owner"] == {}
+
+
+def begun(database, **params):
+    module = plugin("modules", "mlflow_database_rotation")
+    asked = {**PARAMS, "active": "", "password": None, "state": "begun", **params}
+    return module.run(asked, False, connect=lambda *_: database, sleep=database.sleep, clock=lambda: database.time)
+
+
+def test_on_an_empty_server_the_role_is_made_that_the_lease_is_noted_on(steps, database):
+    database.login, database.passwords, database.lock_is_there = {}, {}, False
+    with pytest.raises(steps.error, match="no role mlflow_owner"):
+        begun(database)
+    first = begun(database, make_owner=True, does="runs site.yml")
+    assert first["held"] and first["actions"][0] == "create role mlflow_owner" and first["logins"] == {}
+    # Another first run, which has found no role either.
+    seen = database.value
+    database.value = lambda statement, parameters=None: (
+        0 if parameters == ("mlflow_owner",) and "pg_roles" in statement and not database.statements.count("late")
+        else seen(statement, parameters)
+    )  # fmt: skip
+    do = database.do
+
+    def late(statement, names=(), parameters=None):
+        if names == ["mlflow_owner"]:
+            database.statements.append("late")
+            raise plugin("module_utils", "_postgresql").PostgresqlError("role already exists")
+        do(statement, names, parameters)
+
+    database.do = late
+    second = begun(database, make_owner=True, run="other", does="runs site.yml")
+    assert not second["held"] and second["lease"]["run"] == "me" and second["lease"]["does"] == "runs site.yml"
+
+
+def test_a_lease_of_an_earlier_release_is_a_rotation(steps, database):
+    database.notes["mlflow_owner"] = {"lease": {"run": "old", "who": "she@there", "since": 990.0, "until": 1050.0}}
+    answer = begun(database)
+    assert not answer["held"] and answer["lease"]["does"] == "rotates the password"
 
 
 def test_giving_back_a_lease_of_another_run_does_nothing(steps, database):
