@@ -23,7 +23,7 @@ BAGS = {"mlflow_aws_known"}
 # These print nothing of what they are given.
 INCLUDES = {"include_role", "import_role", "include_tasks", "import_tasks"}
 # What may be told of a secret or of a login: its other fields, whether it is there, and why it could not be had.
-FIELDS = r"\.(host|port|username|user|dbname|engine|created|version|msg|changed|paths|failed|rc)\b"
+FIELDS = r"\.(host|port|username|user|dbname|engine|created|version|msg|changed|paths|failed|rc|retiring|status)\b"
 ASKED = r"\s*(is (not )?(defined|skipped|failed|succeeded|changed|mapping|string)\b|\|\s*(length|dict2items|list)\b|[!=]=\s*'')"
 # What follows a name in an expression: parts of it, a default, and the brackets that these were in.
 PART = r"\.(?!\.)\w+|\[[^\]]*\]|\s*\|\s*default\((?:[^()]|\([^()]*\))*\)|\s*\|\s*string\b|\)"
