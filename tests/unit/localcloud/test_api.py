@@ -326,6 +326,25 @@ def test_metadata_wants_a_token_and_knows_its_caller(cloud, machine):
     assert cloud.metadata("/latest/api/token", {}, "PUT")[0] == 400
 
 
+def test_a_token_of_the_metadata_is_for_its_instance_and_its_time(cloud, machine, monkeypatch):
+    from localcloud.api import ec2
+
+    wanted = {"X-aws-ec2-metadata-token-ttl-seconds": "60"}
+    # Whoever asks through a proxy of the instance gets none.
+    assert cloud.metadata("/latest/api/token", {**wanted, "X-Forwarded-For": "203.0.113.7"}, "PUT")[0] == 403
+    headers = {"X-aws-ec2-metadata-token": token(cloud)}
+    assert cloud.metadata("/latest/meta-data/instance-id", headers)[0] == 200
+    assert cloud.metadata("/latest/meta-data/instance-id", {"X-aws-ec2-metadata-token": "of nobody"})[0] == 401
+    other = run_instance(cloud)
+    nic = ec2.find_instance(other["InstanceId"]).nics[0]
+    monkeypatch.setattr(nic, "private_ip_address", "127.0.0.3")
+    assert cloud.metadata("/latest/meta-data/instance-id", headers, source="127.0.0.3")[0] == 401
+    now = time.monotonic()
+    with monkeypatch.context() as patch:
+        patch.setattr("localcloud.api.imds.time.monotonic", lambda: now + 61)
+        assert cloud.metadata("/latest/meta-data/instance-id", headers)[0] == 401
+
+
 def test_instance_role_may_do_what_its_policy_says(cloud, machine):
     headers = {"X-aws-ec2-metadata-token": token(cloud)}
     assert cloud.metadata("/latest/meta-data/iam/security-credentials/", headers) == (200, "server")
@@ -381,6 +400,15 @@ def test_users_get_their_policies(cloud):
     with pytest.raises(ClientError) as e:
         cloud.client("iam", ann).delete_user(UserName="ann")
     assert code(e) == "AccessDenied"
+    # A key that is deactivated is nobody's, until it is activated again.
+    for status in ("Inactive", "Active"):
+        iam.update_access_key(UserName="ann", AccessKeyId=ann[0], Status=status)
+        if status == "Active":
+            assert cloud.client("iam", ann).list_users()["Users"]
+            continue
+        with pytest.raises(ClientError) as e:
+            cloud.client("iam", ann).list_users()
+        assert code(e) == "InvalidClientTokenId"
 
 
 # -- EC2 -----------------------------------------------------------------------------------------------------------
@@ -611,6 +639,8 @@ def test_secret_stages(cloud):
     ("ecs", "list_clusters", {}),
     ("eks", "list_clusters", {}),
     ("ec2", "allocate_address", {}),
+    ("ec2", "create_nat_gateway", {"SubnetId": "subnet-1"}),
+    ("ec2", "create_vpc_endpoint", {"VpcId": "vpc-1", "ServiceName": "com.amazonaws.eu-central-1.s3"}),
     ("rds", "create_db_cluster", {"DBClusterIdentifier": "c", "Engine": "aurora-postgresql"}),
 ])
 def test_what_has_no_effect_is_refused(cloud, service, call, arguments):

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import pytest
 
 from localcloud.config import Config
 from localcloud.errors import LocalCloudError
-from localcloud.model import Desired, Instance, Rule, SecurityGroup, Vpc
+from localcloud.model import Database, Desired, Instance, Rule, SecurityGroup, Vpc
 from localcloud.parts import images
 from localcloud.parts.names import Names
 from localcloud.parts.network import Network
@@ -150,3 +151,42 @@ def test_a_process_that_ends_is_seen_to_have_ended(tmp_path):
     process.stop()
     assert process.pid is None and not Path(tmp_path / "process.json").exists()
     assert os.path.exists(tmp_path / "log")
+
+
+def test_a_database_is_a_member_of_its_groups(config, monkeypatch):
+    """Who may reach the group of a database reaches the database, and nobody else by that rule."""
+    database = Database(
+        identifier="mlflow",
+        region="eu-central-1",
+        status="available",
+        engine_version="17.4",
+        endpoint="mlflow.example.com",
+        private_ip="172.31.0.9",
+        port=5432,
+        vpc_id="vpc-1",
+        master_username="mladmin",
+        security_group_ids=("sg-db",),
+    )
+    rule = Rule("tcp", 5432, 5432, group_ids=("sg-db",))
+    groups = (SecurityGroup("sg-db", "vpc-1"), SecurityGroup("sg-server", "vpc-1", egress=(rule,)))
+    desired = Desired((Vpc("vpc-1", "eu-central-1", "172.31.0.0/16"),), groups, (instance(5, ("sg-server",)),), (database,))
+    rules = written_rules(config, monkeypatch, desired, "i-5")
+    assert "ip daddr 172.31.0.9 tcp dport 5432-5432 accept" in rules
+
+
+@pytest.mark.parametrize("others", [(), ("203.0.113.0/24",)])
+def test_networks_of_ipv6_are_let_in_with_and_without_others(config, monkeypatch, others):
+    rule = Rule("tcp", 443, 443, cidrs=("2001:db8::/32", *others))
+    desired = Desired((), (SecurityGroup("sg", "vpc-1", ingress=(rule,)),), (instance(4, ("sg",)),))
+    rules = written_rules(config, monkeypatch, desired, "i-4")
+    assert "ip6 saddr 2001:db8::/32 tcp dport 443-443 accept" in rules
+    assert ("ip saddr 203.0.113.0/24 tcp dport 443-443 accept" in rules) == bool(others)
+
+
+def test_new_connections_come_in_only_where_a_rule_says_so(config, monkeypatch):
+    """Whatever is accepted is named by a rule, an answer to one's own connection, or no new connection at all."""
+    desired = Desired((), (SecurityGroup("sg", "vpc-1"),), (instance(4, ("sg",)),))
+    rules = written_rules(config, monkeypatch, desired, "i-4")
+    chain = re.search(r"chain input \{(.*?)\}", rules, re.DOTALL).group(1)
+    let_in = [line.strip() for line in chain.splitlines() if "accept" in line]
+    assert let_in == ["iif lo accept", "ct state established,related accept"]

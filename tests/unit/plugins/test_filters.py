@@ -3,8 +3,15 @@
 
 from __future__ import annotations
 
+import datetime
+import shlex
+import string
+
 import pytest
 from ansible.errors import AnsibleFilterError
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 from plugin_support import plugin
 
 
@@ -54,8 +61,71 @@ def test_server_hosts():
     assert host["name"] == "mlflow-server-1"
     assert host["address"] == host["ssh"]["ansible_host"] == "198.51.100.7"
     assert host["ssh"]["ansible_user"] == "ubuntu"
-    assert "-o HostKeyAlias=i-1 " in host["ssh"]["ansible_ssh_common_args"]
-    assert "'UserKnownHostsFile=/keys/a key.known_hosts'" in host["ssh"]["ansible_ssh_common_args"]
+    assert host["ssh"]["ansible_ssh_private_key_file"] == "/keys/a key"
+
+
+def test_a_host_whose_key_has_changed_is_not_talked_to():
+    """All of SSH's options: the first key is kept, by the instance and for this deployment, and no other one is taken."""
+    (host,) = plugin("module_utils", "_ssh").server_hosts([instance()], "/keys/a key")
+    options = shlex.split(host["ssh"]["ansible_ssh_common_args"])
+    assert options[::2] == ["-o"] * (len(options) // 2)
+    assert dict(option.split("=", 1) for option in options[1::2]) == {
+        "HostKeyAlias": "i-1",
+        "StrictHostKeyChecking": "accept-new",
+        "UserKnownHostsFile": "/keys/a key.known_hosts",
+        "IdentitiesOnly": "yes",
+    }
+
+
+def certificate(days, key):
+    """A certificate in PEM that ends in so many days."""
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "mlflow.example.com")])
+    now = datetime.datetime.now(datetime.UTC)
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now - datetime.timedelta(days=90))
+        .not_valid_after(now + datetime.timedelta(days=days))
+        .sign(key, hashes.SHA256())
+    )
+    return made.public_bytes(serialization.Encoding.PEM).decode()
+
+
+@pytest.mark.parametrize(
+    "days, chain, theirs, said",
+    [
+        (30, "", True, []),
+        (30, "other", True, []),
+        (-1, "", True, ["ended on 20"]),
+        (30, "", False, ["is not the key of the certificate"]),
+        (-1, "", False, ["is not the key of the certificate", "ended on 20"]),
+        (30, "other", False, ["must begin with the server's certificate"]),
+        # What is behind the server's own is not looked at: a chain may hold an old one.
+        (30, "ended", True, []),
+    ],
+)
+def test_certificate_problems(days, chain, theirs, said):
+    key, other = (ec.generate_private_key(ec.SECP256R1()) for _unused in "ab")
+    text = certificate(days, key) + {"": "", "other": certificate(30, other), "ended": certificate(-1, other)}[chain]
+    kept = (key if theirs else other).private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    problems = plugin("filter", "certificate_problems").certificate_problems(text, kept.decode(), "mlflow_server_tls")
+    assert len(problems) == len(said)
+    for problem, words in zip(problems, said, strict=True):
+        assert words in problem and problem.startswith("mlflow_server_tls_") and "PRIVATE" not in problem
+
+
+def test_every_password_has_each_kind_of_sign():
+    """Whoever asks for that in a password, as some databases do, takes each of them; a short one would often lack one."""
+    passwords = plugin("module_utils", "_passwords")
+    for _unused in range(300):
+        text = passwords.generate(8)
+        for kind in (string.ascii_lowercase, string.ascii_uppercase, string.digits, passwords.SYMBOLS):
+            assert set(text) & set(kind), text
 
 
 @pytest.mark.parametrize(

@@ -94,6 +94,47 @@ def test_empty_file(tmp_path):
     assert run(wanted)[0].paths == []
 
 
+def test_a_link_in_a_files_place_is_replaced_though_it_leads_to_the_same_content(wanted, tmp_path):
+    """Whoever can write where it leads would write the file."""
+    run(wanted)
+    file, elsewhere = tmp_path / "etc" / "a", tmp_path / "elsewhere"
+    file.rename(elsewhere)
+    file.symlink_to(elsewhere)
+    host, failure = run(wanted)
+    assert failure is None and host.paths == [str(file)]
+    assert not file.is_symlink() and file.read_text() == "one\n" and mode(file) == 0o640
+
+
+def test_what_a_cut_off_run_has_left_beside_a_link_is_no_obstacle(wanted, tmp_path):
+    (tmp_path / "current.new").symlink_to("of-the-run-before")
+    _host, failure = run(wanted)
+    assert failure is None and os.readlink(tmp_path / "current") == str(tmp_path / "etc")
+    assert not (tmp_path / "current.new").is_symlink()
+
+
+def test_what_is_not_said_of_rights_is_safe():
+    """A file that names no mode is root's to write and for all to read, such as a unit; what was taken is for root alone."""
+    spec = {}
+
+    class Taken(Exception):
+        pass
+
+    def take(**given):
+        spec.update(given["argument_spec"])
+        raise Taken
+
+    files = plugin("modules", "host_files")
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(Taken):
+        patch.setattr(files, "AnsibleModule", take)
+        files.main()
+    defaults = {kind: {name: spec[kind]["options"][name]["default"] for name in ("owner", "group", "mode")} for kind in
+                ("files", "folders", "takes")}
+    root = {"owner": "root", "group": "root"}
+    assert defaults == {
+        "files": {**root, "mode": "0644"}, "folders": {**root, "mode": "0755"}, "takes": {**root, "mode": "0600"}
+    }
+
+
 # --- what another user has put there ---
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can follow what another user has planted")

@@ -108,13 +108,13 @@ def test_unit():
 
 def test_newer(tmp_path):
     newer = plugin("modules", "host_info").Host.newer
-    for name, moment in (("mark", 100), ("old", 50), ("new", 150), ("folder/new", 150)):
+    for name, moment in (("mark", 100), ("old", 50), ("new", 150), ("folder/new", 150), ("same", 100)):
         path = tmp_path / name
         path.parent.mkdir(exist_ok=True)
         path.write_text("")
         os.utime(path, (moment, moment))
     os.utime(tmp_path / "folder", (50, 50))
-    paths = [str(tmp_path / name) for name in ("old", "new", "folder", "none")]
+    paths = [str(tmp_path / name) for name in ("old", "new", "folder", "none", "same")]
     assert newer(str(tmp_path / "mark"), paths) == [str(tmp_path / "new"), str(tmp_path / "folder" / "new")]
     assert newer(str(tmp_path / "none"), paths) == [str(tmp_path / "none")]
 

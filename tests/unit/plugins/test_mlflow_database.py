@@ -36,12 +36,14 @@ class Server:
         self.roles = {}
         self.grants = set()
         self.owner_of_database = None
-        self.public = False
+        # What everybody may do with the database.
+        self.public = set()
         self.sessions = {}
         self.notes = {}
         self.admin = (False, True, True)
         self.statements = []
         self.without_statistics = []
+        self.acts_as = None
 
     def rows(self, statement, parameters=None):
         if "rolcreaterole" in statement:
@@ -62,7 +64,7 @@ class Server:
         if "datdba" in statement:
             return self.owner_of_database
         if "has_database_privilege" in statement:
-            return self.public
+            return "CONNECT" in self.public
         if "pg_stat_activity" in statement:
             return self.sessions.get(parameters[0], 0)
         raise AssertionError(statement)
@@ -86,9 +88,9 @@ class Server:
         elif "SET role" in statement:
             self.roles[name]["config"].append(f"role={parameters[0]}")
         elif statement.startswith("CREATE DATABASE"):
-            self.owner_of_database, self.public = names[1], True
+            self.owner_of_database, self.public = names[1], {"CONNECT", "TEMPORARY"}
         elif statement.startswith("REVOKE"):
-            self.public = False
+            self.public -= set(re.match("REVOKE (.*) ON DATABASE {} FROM PUBLIC$", statement)[1].split(", "))
         elif "PASSWORD" in statement:
             self.roles[name]["password"] = parameters[0]
         elif re.search(r"(NO)?LOGIN$", statement):
@@ -107,12 +109,14 @@ class Server:
 
 
 class Login:
+    """A session of a login, which acts as the role that it was set to."""
+
     def __init__(self, role, server):
         self.role = role
         self.server = server
 
     def value(self, statement):
-        return self.role["config"][0].removeprefix("role=")
+        return self.server.acts_as or self.role["config"][0].removeprefix("role=")
 
     def rows(self, statement):
         assert "pg_stat_user_tables" in statement
@@ -157,6 +161,33 @@ def test_ladder(version):
     assert run(server, check_mode=True, active_password="two") == ["set the password of mlflow_a"]
     assert run(server, active_password="two") == ["set the password of mlflow_a"]
     assert run(server, active_password="two") == []
+
+
+def test_a_database_that_was_opened_to_everybody_is_closed_again():
+    server = Server()
+    run(server)
+    server.public = {"CONNECT", "TEMPORARY"}
+    assert run(server) == ["close database mlflow to other roles"]
+    assert not server.public and run(server) == []
+
+
+def test_an_owner_that_can_log_in_is_locked():
+    """Nobody has a password of it, and all that there is belongs to it."""
+    server = Server()
+    run(server)
+    server.roles["mlflow_owner"]["login"] = True
+    assert run(server, check_mode=True) == ["lock role mlflow_owner"] and server.roles["mlflow_owner"]["login"]
+    assert run(server) == ["lock role mlflow_owner"] and not server.roles["mlflow_owner"]["login"]
+    assert run(server) == []
+
+
+def test_a_login_that_does_not_act_as_the_owner_is_refused():
+    """As where an administrator has set another role for it in this one database."""
+    server = Server()
+    run(server)
+    server.acts_as = "mlflow_a"
+    with pytest.raises(plugin("module_utils", "_postgresql").PostgresqlError, match="acts as mlflow_a and not as mlflow_owner"):
+        run(server)
 
 
 def test_the_password_never_reaches_the_server():

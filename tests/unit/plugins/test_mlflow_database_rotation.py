@@ -5,9 +5,11 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import threading
 
 import pytest
+from ansible.module_utils.testing import patch_module_args
 from plugin_support import plugin
 
 PARAMS = {
@@ -631,3 +633,49 @@ def test_a_password_that_the_role_has_changed_itself_is_told(database):
     assert begun("old") == "refused"
     database.passwords["mlflow_a"] = "away"
     assert begun("away") == "unknown"
+
+
+def test_an_emergency_whose_lease_was_taken_over_locks_nothing(steps, database):
+    """It asks for its lease right before it locks: an emergency has no other moment in which it would notice."""
+    made = retiring(steps, database, emergency=True)
+    end_once = made._end_once
+
+    def taken_meanwhile(sessions):
+        end_once(sessions)
+        database.notes["mlflow_owner"]["lease"] = {**database.notes["mlflow_owner"]["lease"], "run": "another", "who": "she@there"}
+
+    made._end_once = taken_meanwhile
+    with pytest.raises(steps.error, match="lost its lease.*she@there has gone on"):
+        made.retire()
+    assert database.login["mlflow_a"]
+
+
+ASKED = {
+    "host": "db.example.com",
+    "admin_user": "dba",
+    "admin_password": "secret of the administrator",
+    "database": "mlflow",
+    "owner": "mlflow_owner",
+    "logins": ["mlflow_a", "mlflow_b"],
+}
+PREPARED = {"state": "prepared", "run": "r", "version": "v2", "created": 200.0, "active": "mlflow_b", "password": "new secret"}
+
+
+@pytest.mark.parametrize(
+    "given, said",
+    [
+        ({**PREPARED, "password": None}, "password"),
+        ({**PREPARED, "active": "mlflow_c"}, "must be one of"),
+        ({**PREPARED, "retiring": "mlflow_b"}, "they must differ"),
+    ],
+)
+def test_what_a_step_can_not_do_without_is_refused_before_any_connection(monkeypatch, capsys, given, said):
+    module = plugin("modules", "mlflow_database_rotation")
+    monkeypatch.setattr(module, "run", lambda *a, **k: pytest.fail("the database was asked"))
+    monkeypatch.setattr(module.pg, "psycopg2", object())
+    given = {name: value for name, value in given.items() if value is not None}
+    with patch_module_args({**ASKED, **given}), pytest.raises(SystemExit):
+        module.main()
+    told = json.loads(capsys.readouterr().out)
+    assert told["failed"] and said in told["msg"]
+    assert "secret of the administrator" not in str(told) and "new secret" not in str(told)

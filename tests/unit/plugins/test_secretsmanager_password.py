@@ -121,3 +121,10 @@ def test_generated_passwords_suit_rds():
     for password in passwords:
         assert re.fullmatch(r"[A-Za-z][A-Za-z0-9\-_.~!#%^*+=]{31}", password)
         assert re.search("[a-z]", password) and re.search("[A-Z]", password) and re.search("[0-9]", password)
+
+
+def test_a_secret_is_encrypted_with_the_key_that_was_named(module, client):
+    key = boto3.client("kms", region_name=REGION).create_key()["KeyMetadata"]["Arn"]
+    answer = module("secretsmanager_password", secrets=wanted(generate=["password"]), kms_key_id=key)
+    assert not answer["failed"], answer
+    assert client.describe_secret(SecretId=NAME)["KmsKeyId"] == key

@@ -641,3 +641,109 @@ def test_durations_are_read_as_mlflow_does(text, expected):
 def test_what_is_no_duration_is_refused(text):
     with pytest.raises(argparse.ArgumentTypeError, match="is no duration"):
         mlflow_gc.milliseconds(text)
+
+
+# -- what else keeps things from going ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("rest, goes", [((), True), ((RUN,), False), ((RUN, OTHER), False)])
+def test_an_experiment_stays_while_runs_in_it_are_held_or_kept(rest, goes):
+    bucket = Bucket()
+    cleaning, said, tracking = clean_experiment(bucket, "mlflow-artifacts:/1", [], rest=rest)
+    assert tracking.removed == (["1"] if goes else [])
+    assert goes or said == f"held: experiment 1: {len(rest)} of its runs and models are still there"
+
+
+def test_an_experiment_goes_with_its_last_run():
+    bucket = Bucket(f"{PLACE}/x")
+    tracking = Tracking(experiments=[("1", "mlflow-artifacts:/1")])
+    clean(bucket, tracking, rest=[RUN], experiments=[(1, "mlflow-artifacts:/1")])
+    assert tracking.removed == [RUN, "1"] and not bucket.objects
+
+
+@pytest.mark.parametrize("source", ["mlflow-artifacts:/1/its/files", "s3://bucket/prefix/1", "mlflow-artifacts:/1"])
+def test_an_experiment_stays_while_a_registered_models_files_are_in_its_place(source):
+    """It has no trace and no run any more; the files were put there by hand."""
+    bucket = Bucket("s3://bucket/prefix/1/its/files/weights")
+    cleaning, said, tracking = clean_experiment(bucket, "mlflow-artifacts:/1", [], versions=[("served", 3, source, None)])
+    assert not tracking.removed and bucket.objects and said.startswith("held: experiment 1: version 3 of the registered model")
+
+
+class Listed(Database):
+    """Has experiments 0 and 1, both deleted, and leaves out what the question excludes."""
+
+    def _answer(self, query, given):
+        if "SELECT experiment_id FROM experiments WHERE lifecycle_stage" in query:
+            excluded = [str(value) for value in given[1:]] if "experiment_id <> %s" in query else []
+            return [(number,) for number in (0, 1) if str(number) not in excluded]
+        return super()._answer(query, given)
+
+
+def test_mlflows_default_experiment_stays_although_it_was_deleted():
+    """Clients that name no experiment count on it, and MLflow makes it anew where it is missing."""
+    tracking = Tracking(runs=(), experiments=[("0", "mlflow-artifacts:/0"), ("1", "mlflow-artifacts:/1")])
+    database = Listed(tracking, experiments=[(0, "mlflow-artifacts:/0"), (1, "mlflow-artifacts:/1")])
+    clean(Bucket(), tracking, database=database)
+    assert tracking.removed == ["1"]
+
+
+def test_models_of_the_default_experiment_stay_although_that_was_deleted():
+    """They were never deleted themselves, and their experiment stays."""
+    tracking = Tracking(runs=(), models=[MODEL])
+    tracking.stage, tracking.experiment_is_deleted = "active", True
+
+    class Default(Database):
+        def _answer(self, query, given):
+            if "WHERE experiment_id = (SELECT" in query:
+                return [(0, True)]
+            return super()._answer(query, given)
+
+    clean(Bucket(), tracking, database=Default(tracking))
+    assert not tracking.removed
+
+
+class Stores:
+    """The database's table of the artifact stores that it was used with."""
+
+    def __init__(self, row):
+        self.row = row
+
+    def execute(self, query):
+        if self.row is psycopg.errors.UndefinedTable:
+            raise psycopg.errors.UndefinedTable("relation does not exist")
+        return Rows([self.row] if self.row else [])
+
+
+DAY = 24 * 3600 * 1000
+
+
+@pytest.mark.parametrize(
+    "row, since",
+    [
+        # The first store: all that there is was made with it.
+        (("s3://bucket/prefix", "", 0), 0),
+        (("s3://bucket/prefix", "", -1), 0),
+        # A later one, and for a day processes on other hosts may have gone on with the one before.
+        (("s3://bucket/prefix", "", 1_700_000_000.5), 1_700_000_000_500 + DAY),
+    ],
+)
+def test_what_was_made_before_the_store_or_on_the_day_of_its_change_is_not_taken_to_be_in_it(monkeypatch, row, since):
+    monkeypatch.setenv("MLFLOW_ARTIFACTS_DESTINATION", "s3://bucket/prefix")
+    monkeypatch.delenv("MLFLOW_S3_ENDPOINT_URL", raising=False)
+    assert mlflow_gc.present_store(Stores(row)) == ("s3://bucket/prefix", since)
+
+
+@pytest.mark.parametrize(
+    "row, why",
+    [
+        (("s3://another/prefix", "", 0), "the database says s3://another/prefix"),
+        (("s3://bucket/prefix", "https://s3.example.com", 0), "the database says s3://bucket/prefix at https://s3.example.com"),
+        (None, "does not say which artifact stores"),
+        (psycopg.errors.UndefinedTable, "does not say which artifact stores"),
+    ],
+)
+def test_nothing_goes_where_host_and_database_do_not_agree_on_the_store(monkeypatch, row, why):
+    monkeypatch.setenv("MLFLOW_ARTIFACTS_DESTINATION", "s3://bucket/prefix")
+    monkeypatch.delenv("MLFLOW_S3_ENDPOINT_URL", raising=False)
+    with pytest.raises(SystemExit, match=re.escape(why)):
+        mlflow_gc.present_store(Stores(row))
