@@ -261,7 +261,10 @@ def test_clients_are_given_no_reasons_by_nginx():
                 assert re.search(r'proxy_set_header X-Ready-Details "";', set_there), location
 
 
-@pytest.mark.parametrize("variable, value", [("MLFLOW_MODEL_CATALOG_URI", ""), ("MLFLOW_DISABLE_TELEMETRY", "true"), ("DO_NOT_TRACK", "true")])
+SILENT = [("MLFLOW_MODEL_CATALOG_URI", ""), ("MLFLOW_DISABLE_TELEMETRY", "true"), ("DO_NOT_TRACK", "true")]
+
+
+@pytest.mark.parametrize("variable, value", SILENT)
 def test_the_service_tells_nobody_outside_of_its_use(variable, value):
     text = (ROLE / "templates" / "mlflow.env.j2").read_text()
     assert re.search(rf"^{variable}=[\"']?{value}[\"']?$", text, re.MULTILINE)

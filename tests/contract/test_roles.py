@@ -80,6 +80,13 @@ def test_specification_has_the_same_default_values(role):
     assert not wrong, "the specification's default, and that of defaults/main.yml"
 
 
+def test_a_default_that_is_a_value_is_in_the_specification_too(role):
+    """Who reads `ansible-doc -t role` sees nothing else."""
+    options = options_of(role)
+    left_out = [name for name, value in defaults_of(role).items() if not is_templated(value) and "default" not in options[name]]
+    assert not left_out
+
+
 def test_specification_describes_every_variable(role):
     bare = [name for name, option in options_of(role).items() if not option.get("description") or "type" not in option]
     assert not bare

@@ -21,6 +21,8 @@ from localcloud.api.wire import AwsError  # noqa: E402
 OBJECT = "arn:aws:s3:::bucket/key"
 ALLOW = {"Effect": "Allow", "Action": "s3:GetObject", "Resource": OBJECT}
 DENY = {"Effect": "Deny", "Action": "s3:*", "Resource": "*"}
+NOT_TEN = {"NotIpAddress": {"aws:SourceIp": "10.0.0.0/8"}}
+BY_TLS = {"Bool": {"aws:SecureTransport": True}}
 SSE = "s3:x-amz-server-side-encryption"
 
 
@@ -52,8 +54,8 @@ SSE = "s3:x-amz-server-side-encryption"
         ([{**ALLOW, "Condition": {"StringNotEquals": {SSE: ["AES256", "x"]}}}], OBJECT, {SSE: "x"}, Effect.NONE),
         ([{**ALLOW, "Condition": {"Null": {SSE: "true"}}}], OBJECT, {SSE: "AES256"}, Effect.NONE),
         ([{**ALLOW, "Condition": {"Null": {SSE: "true"}}}], OBJECT, {}, Effect.ALLOW),
-        ([{**ALLOW, "Condition": {"NotIpAddress": {"aws:SourceIp": "10.0.0.0/8"}}}], OBJECT, {"aws:sourceip": "10.1.2.3"}, Effect.NONE),
-        ([{**ALLOW, "Condition": {"Bool": {"aws:SecureTransport": True}}}], OBJECT, {"aws:securetransport": "false"}, Effect.NONE),
+        ([{**ALLOW, "Condition": NOT_TEN}], OBJECT, {"aws:sourceip": "10.1.2.3"}, Effect.NONE),
+        ([{**ALLOW, "Condition": BY_TLS}], OBJECT, {"aws:securetransport": "false"}, Effect.NONE),
         # A variable is the caller's own value.
         ([{**ALLOW, "Resource": "arn:aws:s3:::bucket/${aws:username}"}], OBJECT, {"aws:username": "key"}, Effect.ALLOW),
         ([{**ALLOW, "Resource": "arn:aws:s3:::bucket/${aws:username}"}], OBJECT, {"aws:username": "other"}, Effect.NONE),
@@ -93,10 +95,10 @@ def signed(service="s3", age=0, unsigned=(), sent=BODY, declared=None, token=Non
     return environ
 
 
-def refused(environ, sha256=hashlib.sha256(BODY).hexdigest()):
+def refused(environ):
     """The code of the error that a request gets, or nothing where its signature is taken."""
     try:
-        signature.check(environ, signature.claim_of(environ), SECRET, sha256)
+        signature.check(environ, signature.claim_of(environ), SECRET, hashlib.sha256(BODY).hexdigest())
     except AwsError as error:
         return error.code
     return None

@@ -642,7 +642,8 @@ def test_an_emergency_whose_lease_was_taken_over_locks_nothing(steps, database):
 
     def taken_meanwhile(sessions):
         end_once(sessions)
-        database.notes["mlflow_owner"]["lease"] = {**database.notes["mlflow_owner"]["lease"], "run": "another", "who": "she@there"}
+        note = database.notes["mlflow_owner"]
+        note["lease"] = {**note["lease"], "run": "another", "who": "she@there"}
 
     made._end_once = taken_meanwhile
     with pytest.raises(steps.error, match="lost its lease.*she@there has gone on"):
