@@ -33,8 +33,10 @@ def pour(client, method, path, most, declared=None):
         found = Answer(0, what=f"{method} {path} as {client.username or 'nobody'}")
 
         def listen():
-            with contextlib.suppress(Exception):
+            try:
                 found.status = wire.answer().status
+            except Exception as error:
+                found.what += f", after {sent} bytes: {error!r}"
             answered.set()
 
         threading.Thread(target=listen, daemon=True).start()
