@@ -108,7 +108,8 @@ class Server:
     def __init__(self, url, opener=open_url, host=None, username=None, password=None, socket=None, artifacts=True, **tls):
         self.url = url.rstrip("/")
         self.opener = opener
-        self.host = host
+        # As clients do it, whatever the case in which somebody has written it.
+        self.host = host and host.lower()
         self.login = {"url_username": username, "url_password": password, "force_basic_auth": True} if username else {}
         self.socket = socket
         self.ready = f"{READY}?artifacts" if artifacts else READY
