@@ -31,7 +31,12 @@ CASES = [
     ("state", {"state": "started"}, "is 'started'; it must be present or absent"),
     ("version", {"version": "3.17"}, "is '3.17'; it must be a full version such as 3.17.2"),
     ("version", {"version": "latest"}, "is 'latest'; it must be a full version"),
-    ("version", {"version": "3.16.0"}, "authentication needs 3.16.1 or newer"),
+    ("version", {"version": "3.16.0"}, "is '3.16.0'; it must be 3.17.0 or newer"),
+    (
+        "version",
+        {"version": "3.16.1", "allow_unlocked": True, "auth_enabled": False, "allow_anonymous": True},
+        "is '3.16.1'; it must be 3.17.0 or newer: this role's service does not start with an older one",
+    ),
     ("version", {"version": "3.99.0"}, "is '3.99.0', which has no lock file"),
     ("allow_unlocked", {"allow_unlocked": "perhaps"}, "unable to convert to bool"),
     ("memory_max", {"memory_max": "lots"}, "is 'lots'; it must be a size such as 4G"),
