@@ -28,6 +28,12 @@ options:
     type: list
     elements: path
     default: []
+  links:
+    description: Symbolic links of which the target is returned.
+    type: list
+    elements: path
+    default: []
+    version_added: "0.3.0"
   certificate:
     description: A file with an X.509 certificate in PEM, of which the names and the end are returned.
     type: path
@@ -137,6 +143,11 @@ files:
   returned: always
   type: dict
   sample: {/etc/hostname: {sha256: 9f86d08…, owner: root, group: root, mode: "0644"}}
+links:
+  description: For each of O(links) that is one its target, as it is written there.
+  returned: always
+  type: dict
+  sample: {/opt/mlflow/current: /opt/mlflow/3.17.2-7773d8d1}
 certificate:
   description:
     - C(names) as openssl writes them, the C(days) that are left, and C(lifetime_days) from the certificate's beginning to its
@@ -255,6 +266,13 @@ class Host:
             "mode": f"{stat.S_IMODE(state.st_mode):04o}",
         }
 
+    @staticmethod
+    def link(path):
+        try:
+            return os.readlink(path)
+        except OSError:
+            return None
+
     def certificate(self, path):
         if not path:
             return {}
@@ -331,6 +349,7 @@ def main():
         argument_spec={
             "packages": {"type": "dict", "default": {}},
             "files": {"type": "list", "elements": "path", "default": []},
+            "links": {"type": "list", "elements": "path", "default": []},
             "certificate": {"type": "path"},
             "disks": {"type": "list", "elements": "path", "default": []},
             "pythons": {"type": "list", "elements": "path", "default": []},
@@ -375,6 +394,7 @@ def main():
         default_address=default_address,
         missing_packages=host.missing_packages(distribution, wanted["packages"]),
         files={path: found for path, found in ((path, host.file(path)) for path in wanted["files"]) if found},
+        links={path: found for path, found in ((path, host.link(path)) for path in wanted["links"]) if found},
         certificate=host.certificate(wanted["certificate"]),
         processors=len(os.sched_getaffinity(0)),
         memory_mib=host.memory_mib(),
