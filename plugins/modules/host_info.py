@@ -173,6 +173,11 @@ pythons:
   returned: always
   type: dict
   sample: {/usr/bin/python3: "3.13"}
+python_homes:
+  description: For each of O(pythons) that is there the folder of its installation, also where it is a link or of a venv.
+  returned: always
+  type: dict
+  sample: {/usr/bin/python3: /usr}
 units:
   description:
     - For each of O(units) whether it is C(active), whether it is C(enabled), and whether it is C(outdated), which is that systemd
@@ -296,6 +301,10 @@ class Host:
         code, out, dummy = self.run([path, "-c", "import sys; print('%d.%d' % sys.version_info[:2])"])
         return None if code else out.strip()
 
+    def python_home(self, path):
+        code, out, dummy = self.run([path, "-c", "import os, sys; print(os.path.realpath(sys.base_prefix))"])
+        return None if code else out.strip()
+
     def unit(self, name):
         dummy, out, dummy = self.run(["systemctl", "show", "--property=ActiveState,UnitFileState,NeedDaemonReload", name])
         values = dict(line.partition("=")[::2] for line in out.splitlines())
@@ -400,6 +409,9 @@ def main():
         memory_mib=host.memory_mib(),
         free_mib={path: host.free_mib(path) for path in wanted["disks"]},
         pythons={path: found for path, found in ((path, host.python(path)) for path in wanted["pythons"]) if found},
+        python_homes={
+            path: found for path, found in ((path, host.python_home(path)) for path in wanted["pythons"]) if found
+        },
         units={name: host.unit(name) for name in wanted["units"]},
         newer={item["name"]: host.newer(item["than"], item["paths"]) for item in wanted["newer"]},
         differing={item["name"]: host.differing(item["noted"], item["paths"]) for item in wanted["checksums"]},
