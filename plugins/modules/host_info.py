@@ -133,6 +133,10 @@ default_address:
   returned: always
   type: str
   sample: 172.31.0.5
+ipv6:
+  description: Whether a program may listen on IPv6 there, whatever addresses the host has.
+  returned: always
+  type: bool
 missing_packages:
   description: Those of O(packages) for this distribution that are not installed.
   returned: always
@@ -204,6 +208,7 @@ import hashlib
 import json
 import os
 import pwd
+import socket
 import ssl
 import stat
 import time
@@ -246,6 +251,15 @@ class Host:
             route = min(routes, key=lambda item: item.get("metric", 0))
             default = route.get("prefsrc") or next(iter(links.get(route.get("dev"), [])), "")
         return sorted(address for items in links.values() for address in items), default
+
+    @staticmethod
+    def ipv6():
+        try:
+            with socket.socket(socket.AF_INET6, socket.SOCK_STREAM) as listener:
+                listener.bind(("::", 0))
+        except OSError:
+            return False
+        return True
 
     def missing_packages(self, distribution, packages):
         names = packages.get(f"{distribution['id']}-{distribution['version']}") or packages.get(distribution["id"]) or []
@@ -401,6 +415,7 @@ def main():
         distribution=distribution,
         addresses=addresses,
         default_address=default_address,
+        ipv6=host.ipv6(),
         missing_packages=host.missing_packages(distribution, wanted["packages"]),
         files={path: found for path, found in ((path, host.file(path)) for path in wanted["files"]) if found},
         links={path: found for path, found in ((path, host.link(path)) for path in wanted["links"]) if found},

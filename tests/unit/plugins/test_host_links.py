@@ -31,3 +31,13 @@ def test_the_home_of_a_python_is_where_it_was_installed(tmp_path):
     for path in (sys.executable, str(tmp_path / "python3")):
         assert host.python_home(path) == os.path.realpath(sys.base_prefix)
     assert host.python_home("/bin/false") is None
+
+
+def test_a_host_without_ipv6_is_one(monkeypatch):
+    host = plugin("modules", "host_info")
+
+    def refuse(*arguments):
+        raise OSError(97, "Address family not supported by protocol")
+
+    monkeypatch.setattr(host.socket, "socket", refuse)
+    assert host.Host.ipv6() is False
