@@ -21,6 +21,8 @@ INSTALLERS = [
     "Install uv",
     "Install the packages with uv",
     "Install the packages with pip (takes some minutes)",
+    # What it imports first is compiled before it can say anything of that.
+    "Compile what the server uses, and note what this version expects of its database",
 ]
 REPAIR = "Let the service and nginx read what is installed"
 
