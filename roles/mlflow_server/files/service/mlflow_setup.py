@@ -230,6 +230,12 @@ def _known(expected):
     return expected["known"]
 
 
+def _refuse_users(connection, expected):
+    users = mlflow_schema.users_schema(connection, _known(expected))
+    if users:
+        raise SystemExit(f"The database can't be prepared for MLflow {expected['version']}: {users}. Nothing was changed.")
+
+
 def _refuse_newer(connection, expected, with_auth):
     """There is no way back to an older schema: say so before anything is changed."""
     for kind, found in mlflow_schema.revisions(connection, with_auth).items():
@@ -293,6 +299,7 @@ class Work:
         self._expected = expected
         self._wanted = wanted
         self._artifacts = wanted.get("artifacts")
+        _refuse_users(connection, expected)
         _refuse_newer(connection, expected, bool(wanted.get("username")))
         if not wanted.get("allow_downgrade"):
             _refuse_lower(connection, expected)
