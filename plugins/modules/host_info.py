@@ -28,6 +28,12 @@ options:
     type: list
     elements: path
     default: []
+  links:
+    description: Symbolic links of which the target is returned.
+    type: list
+    elements: path
+    default: []
+    version_added: "0.3.0"
   certificate:
     description: A file with an X.509 certificate in PEM, of which the names and the end are returned.
     type: path
@@ -127,6 +133,10 @@ default_address:
   returned: always
   type: str
   sample: 172.31.0.5
+ipv6:
+  description: Whether a program may listen on IPv6 there, whatever addresses the host has.
+  returned: always
+  type: bool
 missing_packages:
   description: Those of O(packages) for this distribution that are not installed.
   returned: always
@@ -137,6 +147,11 @@ files:
   returned: always
   type: dict
   sample: {/etc/hostname: {sha256: 9f86d08…, owner: root, group: root, mode: "0644"}}
+links:
+  description: For each of O(links) that is one its target, as it is written there.
+  returned: always
+  type: dict
+  sample: {/opt/mlflow/current: /opt/mlflow/3.17.2-7773d8d1}
 certificate:
   description:
     - C(names) as openssl writes them, the C(days) that are left, and C(lifetime_days) from the certificate's beginning to its
@@ -162,6 +177,11 @@ pythons:
   returned: always
   type: dict
   sample: {/usr/bin/python3: "3.13"}
+python_homes:
+  description: For each of O(pythons) that is there the folder of its installation, also where it is a link or of a venv.
+  returned: always
+  type: dict
+  sample: {/usr/bin/python3: /usr}
 units:
   description:
     - For each of O(units) whether it is C(active), whether it is C(enabled), and whether it is C(outdated), which is that systemd
@@ -188,6 +208,7 @@ import hashlib
 import json
 import os
 import pwd
+import socket
 import ssl
 import stat
 import time
@@ -231,6 +252,15 @@ class Host:
             default = route.get("prefsrc") or next(iter(links.get(route.get("dev"), [])), "")
         return sorted(address for items in links.values() for address in items), default
 
+    @staticmethod
+    def ipv6():
+        try:
+            with socket.socket(socket.AF_INET6, socket.SOCK_STREAM) as listener:
+                listener.bind(("::", 0))
+        except OSError:
+            return False
+        return True
+
     def missing_packages(self, distribution, packages):
         names = packages.get(f"{distribution['id']}-{distribution['version']}") or packages.get(distribution["id"]) or []
         if not names:
@@ -255,6 +285,13 @@ class Host:
             "mode": f"{stat.S_IMODE(state.st_mode):04o}",
         }
 
+    @staticmethod
+    def link(path):
+        try:
+            return os.readlink(path)
+        except OSError:
+            return None
+
     def certificate(self, path):
         if not path:
             return {}
@@ -276,6 +313,10 @@ class Host:
 
     def python(self, path):
         code, out, dummy = self.run([path, "-c", "import sys; print('%d.%d' % sys.version_info[:2])"])
+        return None if code else out.strip()
+
+    def python_home(self, path):
+        code, out, dummy = self.run([path, "-c", "import os, sys; print(os.path.realpath(sys.base_prefix))"])
         return None if code else out.strip()
 
     def unit(self, name):
@@ -331,6 +372,7 @@ def main():
         argument_spec={
             "packages": {"type": "dict", "default": {}},
             "files": {"type": "list", "elements": "path", "default": []},
+            "links": {"type": "list", "elements": "path", "default": []},
             "certificate": {"type": "path"},
             "disks": {"type": "list", "elements": "path", "default": []},
             "pythons": {"type": "list", "elements": "path", "default": []},
@@ -373,13 +415,18 @@ def main():
         distribution=distribution,
         addresses=addresses,
         default_address=default_address,
+        ipv6=host.ipv6(),
         missing_packages=host.missing_packages(distribution, wanted["packages"]),
         files={path: found for path, found in ((path, host.file(path)) for path in wanted["files"]) if found},
+        links={path: found for path, found in ((path, host.link(path)) for path in wanted["links"]) if found},
         certificate=host.certificate(wanted["certificate"]),
         processors=len(os.sched_getaffinity(0)),
         memory_mib=host.memory_mib(),
         free_mib={path: host.free_mib(path) for path in wanted["disks"]},
         pythons={path: found for path, found in ((path, host.python(path)) for path in wanted["pythons"]) if found},
+        python_homes={
+            path: found for path, found in ((path, host.python_home(path)) for path in wanted["pythons"]) if found
+        },
         units={name: host.unit(name) for name in wanted["units"]},
         newer={item["name"]: host.newer(item["than"], item["paths"]) for item in wanted["newer"]},
         differing={item["name"]: host.differing(item["noted"], item["paths"]) for item in wanted["checksums"]},

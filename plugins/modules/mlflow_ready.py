@@ -13,6 +13,8 @@ description:
   - Asks C(/ready), which asks the database and the artifact store, and then sends a request that needs the database, logged
     in where a user is given. MLflow's own C(/health) is a constant and tells nothing.
   - Waits for a server that is not ready yet. Changes nothing.
+  - Another host is asked as the environment says, by a proxy where C(https_proxy) names one. This host itself, by a loopback
+    address or by O(socket), is never asked by a proxy, which could not reach it and would be shown O(password).
 author:
   - the mlops.mlflow_aws contributors
 options:
@@ -82,9 +84,11 @@ login:
   sample: accepted
 """
 
+import ipaddress
 import json
 import time
 from urllib.error import HTTPError
+from urllib.parse import urlsplit
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.urls import open_url
@@ -104,11 +108,21 @@ class NotReady(Exception):
         self.checks = checks or {}
 
 
+def is_this_host(url):
+    """Whether a URL leads to the host that asks for it."""
+    host = urlsplit(url).hostname or ""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")
+
+
 class Server:
     def __init__(self, url, opener=open_url, host=None, username=None, password=None, socket=None, artifacts=True, **tls):
         self.url = url.rstrip("/")
         self.opener = opener
-        self.host = host
+        # As clients do it, whatever the case in which somebody has written it.
+        self.host = host and host.lower()
         self.login = {"url_username": username, "url_password": password, "force_basic_auth": True} if username else {}
         self.socket = socket
         self.ready = f"{READY}?artifacts" if artifacts else READY
@@ -117,13 +131,16 @@ class Server:
     def ask(self, path, url=None, **options):
         """Return the status and the content. Raises NotReady where there is no answer."""
         headers = {**({"Host": self.host} if self.host else {}), **options.pop("headers", {})}
+        url = url or self.url
+        # Any other host may be one that only a proxy reaches.
+        options["use_proxy"] = not is_this_host(url)
         try:
-            answer = self.opener((url or self.url) + path, headers=headers, timeout=ANSWER_SECONDS, **options)
+            answer = self.opener(url + path, headers=headers, timeout=ANSWER_SECONDS, **options)
         except HTTPError as error:
             answer = error
         except Exception as error:
             # What open_url raises depends on what is wrong; its text has no password.
-            raise NotReady(f"no answer from {url or self.url}: {error}") from None
+            raise NotReady(f"no answer from {url}: {error}") from None
         return answer.code, answer.read()
 
     def check(self):

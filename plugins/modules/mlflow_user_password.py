@@ -100,7 +100,7 @@ class Account:
         self.url = url.rstrip("/")
         self.username = username
         self.opener = opener
-        self.headers = {"Host": host} if host else {}
+        self.headers = {"Host": host.lower()} if host else {}
         self.tls = tls
 
     def ask(self, path, password, **options):

@@ -47,8 +47,13 @@ TRIES = 3
 # Of the store, in seconds and times. boto3's own are five minutes for one that does not answer.
 CONNECT, READ, ATTEMPTS = 5, 30, 3
 STREAMS = re.compile(r"/(ajax-)?api/2\.0/mlflow-artifacts/artifacts/.+")
-OF_EACH_REQUEST = ("Bucket", "Key", "ExpectedBucketOwner", "RequestPayer", "SSECustomerAlgorithm", "SSECustomerKey")
-CHECKSUMS = ("ChecksumCRC32", "ChecksumCRC32C", "ChecksumCRC64NVME", "ChecksumSHA1", "ChecksumSHA256")
+# What S3 wants to be told again with each request of an upload in parts, and with these; the rest is told where it begins.
+OF_EACH_REQUEST = ("Bucket", "Key", "ExpectedBucketOwner", "RequestPayer")
+OF_ITS_KEY = ("SSECustomerAlgorithm", "SSECustomerKey", "SSECustomerKeyMD5")
+OF_A_PART = (*OF_EACH_REQUEST, *OF_ITS_KEY, "ChecksumAlgorithm")
+OF_THE_END = (*OF_EACH_REQUEST, *OF_ITS_KEY, "ChecksumType")
+# What is of uploads in parts alone.
+OF_PARTS = ("ChecksumType", "MpuObjectSize")
 
 _threads = ThreadPoolExecutor(THREADS, thread_name_prefix="artifacts")
 
@@ -122,6 +127,10 @@ class Share:
             self._of.release(size, self._owner)
 
 
+def _only(target, names):
+    return {name: target[name] for name in names if name in target}
+
+
 def _in_thread(function, /, **arguments):
     return asyncio.get_running_loop().run_in_executor(_threads, functools.partial(function, **arguments))
 
@@ -181,16 +190,19 @@ async def upload(s3, chunks, share, **target):
     """
     parts = _parts(chunks, share)
     data, held = await anext(parts)
-    checked = s3.meta.config.request_checksum_calculation == "when_supported" and "ChecksumAlgorithm" not in target
+    # Another one that somebody has asked for is boto3's to make.
+    by_default = s3.meta.config.request_checksum_calculation == "when_supported"
+    checked = target.get("ChecksumAlgorithm", "CRC32" if by_default else None) == "CRC32"
     if checked:
         _leave_bodies_unsigned(s3)
     if len(data) < PART:
-        await _in_thread(_store, call=s3.put_object, body=data, checked=checked, **target)
+        about = {name: value for name, value in target.items() if name not in OF_PARTS}
+        await _in_thread(_store, call=s3.put_object, body=data, checked=checked, **about)
         return
-    about = {"ChecksumAlgorithm": "CRC32"} if checked else {}
-    started = await _in_thread(s3.create_multipart_upload, **about, **target)
-    # S3 is told about the object where it begins, and about the request each time.
-    same = {name: target[name] for name in OF_EACH_REQUEST if name in target} | {"UploadId": started["UploadId"]}
+    about = {name: value for name, value in target.items() if name != "MpuObjectSize"}
+    started = await _in_thread(s3.create_multipart_upload, **({"ChecksumAlgorithm": "CRC32"} if checked else {}) | about)
+    this = {"UploadId": started["UploadId"]}
+    of_a_part = _only(target, OF_A_PART) | this
     pending: deque = deque()
     done = []
 
@@ -199,10 +211,10 @@ async def upload(s3, chunks, share, **target):
         number, sent = pending[0]
         answer = await asyncio.shield(sent)
         pending.popleft()
-        done.append({"PartNumber": number, "ETag": answer["ETag"], **{k: answer[k] for k in CHECKSUMS if k in answer}})
+        done.append({"PartNumber": number, "ETag": answer["ETag"], **_checksums(answer)})
 
     def send(number, data, held):
-        sent = _in_thread(_store, call=s3.upload_part, body=data, checked=checked, PartNumber=number, **same)
+        sent = _in_thread(_store, call=s3.upload_part, body=data, checked=checked, PartNumber=number, **of_a_part)
         # As soon as S3 has it, and not when it is looked at: the next part may be waiting for just this memory.
         sent.add_done_callback(lambda _: share.give_back(held))
         pending.append((number, sent))
@@ -219,18 +231,23 @@ async def upload(s3, chunks, share, **target):
                 await finish_one()
         while pending:
             await finish_one()
-        await _in_thread(s3.complete_multipart_upload, MultipartUpload={"Parts": done}, **same)
+        await _in_thread(s3.complete_multipart_upload, MultipartUpload={"Parts": done}, **_only(target, OF_THE_END), **this)
     except BaseException:
         # A part that arrives after the end would stay, so they are waited for. The client may be gone and this be cancelled.
-        await asyncio.shield(_abort(s3, [answer for _number, answer in pending], same))
+        await asyncio.shield(_abort(s3, [answer for _number, answer in pending], _only(target, OF_EACH_REQUEST) | this))
         raise
 
 
-async def _abort(s3, pending, same):
+def _checksums(answer):
+    """Those of a part, by which S3 makes that of the whole."""
+    return {name: value for name, value in answer.items() if name.startswith("Checksum") and name != "ChecksumType"}
+
+
+async def _abort(s3, pending, about):
     await asyncio.gather(*pending, return_exceptions=True)
     # Where even that is refused, the bucket's rule for uploads that were begun and never ended removes it.
     with contextlib.suppress(Exception):
-        await _in_thread(s3.abort_multipart_upload, **same)
+        await _in_thread(s3.abort_multipart_upload, **about)
 
 
 @functools.cache
@@ -425,7 +442,8 @@ def pass_through(app):
             target = self.target(posixpath.join(artifact_path or "", posixpath.basename(artifact_file_name)))
             try:
                 with Share(_owner()) as share:
-                    await upload(await self.client(), chunks, share, **about, **target)
+                    # As in MLflow's own uploads, what the environment says of the owner comes first.
+                    await upload(await self.client(), chunks, share, **{**target, **about, **_only(target, ("Bucket", "Key"))})
             except (BotoCoreError, ClientError, TimeoutError) as error:
                 raise _problem(error) from error
 

@@ -11,7 +11,8 @@ done once, first of all and beside the loop:
 - A password that was right stays right for as long as the row has the same hash, and one that was wrong stays wrong;
   mlflow_server_auth_cache_ttl says for how long after its last use that is remembered.
 - Passwords are hashed one at a time, one of each address in turn. Whoever sends many wrong ones is told to wait (429), before
-  anything is hashed: per name and address, and per address, as nginx names it. Each worker counts for itself.
+  anything is hashed: per name and address, and per address, as nginx names it, of IPv6 per network. Each worker counts for
+  itself.
 
 What MLflow checks with a login, it still checks: this only hands it the user (a ContextVar, so that nothing that a client
 sends can name one), in the place of _authenticate_cached and sender_is_admin. docs/security.md has the whole.
@@ -23,6 +24,7 @@ import binascii
 import contextlib
 import contextvars
 import hmac
+import ipaddress
 import logging
 import os
 import secrets
@@ -195,6 +197,17 @@ class Throttled(Exception):
         self.said = said
 
 
+def whose(address):
+    """What counts as one address for limits: whoever has one of IPv6 has its network, and could guess from another each time."""
+    if ":" not in address:
+        return address
+    try:
+        found = ipaddress.IPv6Address(address)
+    except ValueError:
+        return address
+    return str(found.ipv4_mapped or ipaddress.IPv6Network((found, 64), strict=False))
+
+
 class Turns:
     """Passwords are hashed one at a time: first those that were right before, then one of each address in turn."""
 
@@ -347,7 +360,7 @@ class Logins:
     async def _ask(self, scope, given):
         """The user and nothing, or nothing and what to answer: a status, a body and headers."""
         try:
-            user = await self._checks.user(*given, (scope.get("client") or ("the host",))[0])
+            user = await self._checks.user(*given, whose((scope.get("client") or ("the host",))[0]))
         except Throttled as wait:
             return None, (429, wait.said, [*JSON, (b"retry-after", str(wait.seconds).encode())])
         except self._unavailable as error:

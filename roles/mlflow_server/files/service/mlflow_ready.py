@@ -42,14 +42,27 @@ def check_database():
 
 @functools.cache
 def _s3():
+    """
+    A client with the settings of MLflow's own (_get_s3_client in mlflow.store.artifact.s3_artifact_repo), by the same variables.
+    Not that one, which is more patient than whoever asks here.
+    """
     # Making one takes a tenth of a second; it renews the role's credentials by itself.
     import boto3
+    from botocore import UNSIGNED
     from botocore.config import Config
 
+    signature = os.environ.get("MLFLOW_EXPERIMENTAL_S3_SIGNATURE_VERSION", "s3v4")
     return boto3.session.Session().client(
         "s3",
         endpoint_url=os.environ.get("MLFLOW_S3_ENDPOINT_URL"),
-        config=Config(connect_timeout=2, read_timeout=3, retries={"total_max_attempts": 1}),
+        verify=False if os.environ.get("MLFLOW_S3_IGNORE_TLS", "").lower() in ("true", "1") else None,
+        config=Config(
+            connect_timeout=2,
+            read_timeout=3,
+            retries={"total_max_attempts": 1},
+            signature_version=UNSIGNED if signature.lower() == "unsigned" else signature,
+            s3={"addressing_style": os.environ.get("MLFLOW_BOTO_CLIENT_ADDRESSING_STYLE", "auto")},
+        ),
     )
 
 
@@ -87,7 +100,9 @@ def check_artifacts():
     """List one object where the artifacts are: that needs the store, the credentials and the bucket."""
     _store.check()
     root = urlsplit(os.environ["MLFLOW_ARTIFACTS_DESTINATION"])
-    _s3().list_objects_v2(Bucket=root.netloc, Prefix=root.path.lstrip("/"), MaxKeys=1)
+    owner = os.environ.get("MLFLOW_S3_EXPECTED_BUCKET_OWNER")
+    about = {"ExpectedBucketOwner": owner} if owner else {}
+    _s3().list_objects_v2(Bucket=root.netloc, Prefix=root.path.lstrip("/"), MaxKeys=1, **about)
 
 
 CHECKS = {"database": check_database, "artifacts": check_artifacts}

@@ -46,6 +46,37 @@ def revisions(connection, with_auth):
     return {kind: revision(connection, kind) for kind in TABLES if kind == "tracking" or with_auth}
 
 
+def users_schema(connection, known):
+    """
+    What is to be done where alembic_version holds a schema of the users' tables; nothing where it does not.
+
+    MLflow up to 3.5 noted that schema there, in a database that had to be another one than that of the runs.
+
+    :arg known: The revisions of both schemas that this MLflow knows, by kind.
+    """
+    if not known or not there(connection, TABLES["tracking"]):
+        return None
+    rows = {row[0] for row in connection.execute(f"SELECT version_num FROM {TABLES['tracking']}").fetchall()}
+    users = sorted(rows & set(known["auth"]) - set(known["tracking"]))
+    if not users:
+        return None
+    about = f"alembic_version holds {', '.join(users)}, which is the schema of the users of an MLflow up to 3.5"
+    if rows - set(users):
+        return (
+            f"{about}, beside that of the runs. MLflow notes it in {TABLES['auth']} now. Take it out, then the users' tables are "
+            f"taken over as they are: DELETE FROM alembic_version WHERE version_num = '{users[0]}'"
+        )
+    if there(connection, "runs"):
+        return (
+            f"{about}, and not that of the runs, whose tables are there: it was overwritten. Restore a backup, or write there "
+            "which schema of runs the MLflow has that used them last"
+        )
+    return (
+        f"{about}: this is the database of the users, and has no runs. mlflow_server_database_name must be the one with the "
+        "runs. Users and permissions are kept in that one, too, and those in here are not brought there"
+    )
+
+
 def noted(connection):
     """What was noted of the schema when it was migrated, or nothing."""
     if not there(connection, SHARED):
@@ -73,6 +104,9 @@ def is_newer(version, than):
 
 def difference(connection, wanted, with_auth):
     """One line on a schema that is not the one that this MLflow wants; nothing where both are."""
+    users = users_schema(connection, wanted.get("known"))
+    if users:
+        return f"This MLflow {wanted['version']} does not serve: {users}."
     for kind, found in revisions(connection, with_auth).items():
         if found == wanted[kind]:
             continue

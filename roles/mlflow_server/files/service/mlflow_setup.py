@@ -6,11 +6,13 @@
     mlflow_setup.py apply [--check]   migrate the database and make the administrator where needed
     mlflow_setup.py whole             compare what is installed with what the packages say of it
 
-`apply` reads {"username": ..., "password": ..., "wants_key": ..., "artifacts": {"root": ..., "endpoint": ...}} from its
-standard input (only the last without authentication), so that no password is in an argument or in the environment. It
+`apply` reads {"username": ..., "password": ..., "wants_key": ..., "artifacts": {"root": ..., "endpoint": ...},
+"allow_downgrade": ...} from its standard input (the first three only with authentication), so that no password is in an
+argument or in the environment. It
 prints one JSON object: changed, actions, max_connections and tls; the key that all hosts share, if it is wanted; the
 file with the administrator's password, if it made one because none was given; and what it waited for. When nothing is to be
-done it does not import MLflow, which takes seconds. A database of a newer MLflow is refused, with --check too.
+done it does not import MLflow, which takes seconds. A database of a newer MLflow is refused, with --check too; so is one of
+the same schema that a newer MLflow has used, but for "allow_downgrade".
 
 A migration wants locks that nobody else may have, and behind it in the queue everybody waits who uses the table. So it waits
 for a lock some seconds only, gives its place up and tries again later. It is one transaction: nothing is left of a try that
@@ -213,7 +215,7 @@ def _note(connection, artifacts):
 
 
 def _note_version(connection, expected):
-    """Note which MLflow this schema is of, for whoever finds one that is too new for it."""
+    """Note which MLflow uses this schema, for whoever finds one that is too new for it, or comes with a lower version."""
     _make_shared_table(connection)
     connection.execute(
         f"INSERT INTO {SHARED} VALUES (%s, %s) ON CONFLICT (name) DO UPDATE SET value = excluded.value",
@@ -226,6 +228,12 @@ def _known(expected):
     if "known" not in expected:
         expected["known"] = {kind: _revisions(found) for kind, found in _scripts().items()}
     return expected["known"]
+
+
+def _refuse_users(connection, expected):
+    users = mlflow_schema.users_schema(connection, _known(expected))
+    if users:
+        raise SystemExit(f"The database can't be prepared for MLflow {expected['version']}: {users}. Nothing was changed.")
 
 
 def _refuse_newer(connection, expected, with_auth):
@@ -241,6 +249,18 @@ def _refuse_newer(connection, expected, with_auth):
             f"The database was migrated by {who} ({kind} schema {found}), and mlflow_server_version is {expected['version']}, "
             "which does not know that schema. There is no way back but a backup: set mlflow_server_version to "
             f"{needs}, or restore the database. Nothing was changed."
+        )
+
+
+def _refuse_lower(connection, expected):
+    """Within one schema there is a way back, but hardly anybody means it."""
+    found = mlflow_schema.revision(connection, "tracking")
+    version = mlflow_schema.made_by(connection, "tracking", found)
+    if found == expected["tracking"] and version and mlflow_schema.is_newer(version, expected["version"]):
+        raise SystemExit(
+            f"The database was last used with MLflow {version}, and mlflow_server_version is {expected['version']}, which is "
+            f"lower. Set mlflow_server_version to {version}; to go back all the same, which this schema allows, set "
+            "mlflow_server_allow_downgrade: true. Nothing was changed."
         )
 
 
@@ -279,14 +299,17 @@ class Work:
         self._expected = expected
         self._wanted = wanted
         self._artifacts = wanted.get("artifacts")
+        _refuse_users(connection, expected)
         _refuse_newer(connection, expected, bool(wanted.get("username")))
+        if not wanted.get("allow_downgrade"):
+            _refuse_lower(connection, expected)
         self.schema = _schema_actions(connection, expected, wanted.get("username"))
         self.key = _shared_key(connection) if wanted.get("wants_key") else None
         self.notes = bool(
             self._artifacts and mlflow_schema.artifact_store(connection) != (self._artifacts["root"], self._artifacts["endpoint"])
         )
         note = mlflow_schema.noted(connection)
-        self.notes_version = any(note.get(kind) != expected[kind] for kind in mlflow_schema.TABLES)
+        self.notes_version = any(note.get(name) != expected[name] for name in ("version", *mlflow_schema.TABLES))
 
     @property
     def migrates(self):
