@@ -124,7 +124,7 @@ CASES = [
     ("installer", {"installer": "conda"}, "is 'conda'; it must be uv or pip"),
     ("python", {"python": "python3.12"}, "is 'python3.12'; it must be the absolute path of a Python"),
     ("python", {"python": "/root/.local/bin/python3.12"}, "is '/root/.local/bin/python3.12'; it must be outside of /root, /home"),
-    ("spool_dir", {"spool_dir": "/home/mlflow/tmp"}, "is '/home/mlflow/tmp'; it must be outside of /root, /home and /run/user"),
+    ("spool_dir", {"spool_dir": "/home/spool"}, "is '/home/spool'; it must be outside of /root, /home and /run/user"),
     ("start_timeout", {"start_timeout": 0}, "is '0'; it must be a number of seconds, 1 or more"),
     ("drain_timeout", {"drain_timeout": -1}, "is '-1'; it must be a whole number of seconds"),
     ("gc_retention", {"gc_retention": "30 days"}, "is '30 days'; it must be a duration such as 30d"),
