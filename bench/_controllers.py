@@ -151,6 +151,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         deployment = Deployment(Path(folder), servers=2, recycle=10, grace=2, lease=20)
         deployment.variables |= {"mlflow_server_version": arguments.versions[0], "mlflow_server_gc_retention": "1m"}
+        if len(arguments.versions) > 1:
+            deployment.variables |= {"mlflow_server_allow_unlocked": True, "mlflow_server_allow_downgrade": True}
         try:
             print(f"local cloud and site.yml, seed {arguments.seed} …", flush=True)
             deployment.up()
