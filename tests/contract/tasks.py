@@ -10,6 +10,8 @@ from pathlib import Path
 from expressions import evaluated_together
 from repository import ROOT, load_yaml
 
+# Where tasks are, and in playbooks/vars some files that have none.
+FILES = sorted((ROOT / "roles").glob("*/tasks/*.yml")) + sorted((ROOT / "playbooks").rglob("*.yml"))
 INNER = ("block", "rescue", "always", "tasks", "pre_tasks", "post_tasks", "handlers")
 # What Ansible leaves out of a module's arguments.
 OMITTED = "(left out)"

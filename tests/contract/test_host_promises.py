@@ -10,11 +10,10 @@ import pytest
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from jinja2 import Environment, FileSystemLoader
 from repository import ROOT, load_yaml, relative
-from tasks import module_of, tasks_of
+from tasks import FILES, module_of, tasks_of
 from test_modules import collections, specification  # noqa: F401 - the fixture lets modules be imported
 
 ROLE = ROOT / "roles" / "mlflow_server"
-FILES = sorted((ROOT / "roles").glob("*/tasks/*.yml")) + sorted((ROOT / "playbooks").rglob("*.yml"))
 # Modules that write a file with the rights that they are told.
 WRITE = {"copy", "template", "file", "get_url", "lineinfile", "blockinfile", "unarchive", "assemble", "mlflow_service_file"}
 # What stands in the file is a secret, whether by its name, its content or where the content comes from.

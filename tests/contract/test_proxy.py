@@ -11,25 +11,9 @@ import subprocess
 import pytest
 from expressions import evaluated
 from repository import ROOT, load_yaml
+from tasks import task
 
 ROLE = ROOT / "roles" / "mlflow_server"
-
-
-def tasks(name: str) -> list[dict]:
-    """All tasks of a file, in their order."""
-
-    def inner(items):
-        for item in items:
-            if "block" in item:
-                yield from inner(item["block"])
-            else:
-                yield item
-
-    return list(inner(load_yaml(ROLE / "tasks" / name)))
-
-
-def task(file: str, name: str) -> dict:
-    return next(item for item in tasks(file) if item["name"] == name)
 
 
 @pytest.fixture
@@ -45,7 +29,7 @@ def pem(tmp_path):
 
 
 def test_a_given_certificate_and_its_key_are_one_write_and_one_file():
-    write = task("proxy.yml", "Write the given certificate and its key")
+    write = task("mlflow_server", "proxy.yml", "Write the given certificate and its key")
     assert "loop" not in write
     copy = write["ansible.builtin.copy"]
     assert "certificate_file" in copy["content"] and "key_file" in copy["content"] and copy["mode"] == "0600"
@@ -57,7 +41,7 @@ def test_a_given_certificate_and_its_key_are_one_write_and_one_file():
 
 @pytest.mark.parametrize("certificate, key, fits", [("a", "a", True), ("a", "b", False), ("a", None, False), (None, "a", False)])
 def test_what_does_not_belong_together_is_not_moved_to_its_place(pem, tmp_path, certificate, key, fits):
-    check = task("proxy.yml", "Write the given certificate and its key")["ansible.builtin.copy"]["validate"]
+    check = task("mlflow_server", "proxy.yml", "Write the given certificate and its key")["ansible.builtin.copy"]["validate"]
     file = tmp_path / "provided.pem"
     file.write_text((pem[certificate][0] if certificate else "") + (pem[key][1] if key else ""))
     # As Ansible calls it: no shell of its own.
@@ -96,7 +80,7 @@ def said_of(cases: dict, expression: str, tmp_path) -> dict[str, bool]:
 
 def test_a_certificate_that_is_there_is_not_asked_for_again(tmp_path):
     """Killed between certbot and its mark, each run would take one of the five that Let's Encrypt gives in a week."""
-    asks = [f"({condition}) | bool" for condition in task("acme.yml", "Get the certificate")["when"]]
+    asks = [f"({condition}) | bool" for condition in task("mlflow_server", "acme.yml", "Get the certificate")["when"]]
     cases = {
         "a host that is new": (certified(names=None, same_ca=False), True),
         "cut off before the mark": (certified(), False),
@@ -111,7 +95,7 @@ def test_a_certificate_that_is_there_is_not_asked_for_again(tmp_path):
 
 
 def test_a_certificate_that_is_not_renewed_is_told(tmp_path):
-    says = task("verify.yml", "Say that the certificate is not renewed")["when"]
+    says = task("mlflow_server", "verify.yml", "Say that the certificate is not renewed")["when"]
     cases = {
         "just renewed": (certified(days=89), False),
         "due": (certified(days=20), False),

@@ -12,9 +12,8 @@ from functools import cache
 from pathlib import Path
 
 from repository import ROLES, ROOT, load_yaml, relative, text_of
-from tasks import module_of, tasks_of
+from tasks import FILES, module_of, tasks_of
 
-FILES = sorted((ROOT / "roles").glob("*/tasks/*.yml")) + sorted((ROOT / "playbooks").rglob("*.yml"))
 TASKS = [(path, item) for path in FILES if path.parent.name != "vars" for item in tasks_of(path)]
 # Modules that answer with secrets.
 TELLING = {"secretsmanager_password", "secretsmanager_rotation"}

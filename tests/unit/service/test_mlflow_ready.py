@@ -13,11 +13,9 @@ from pathlib import Path
 import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "roles" / "mlflow_server" / "files" / "service"))
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import mlflow_ready  # noqa: E402
 import mlflow_schema  # noqa: E402
-import postgres  # noqa: E402
 
 
 async def below(scope, receive, send):
@@ -116,15 +114,6 @@ def test_it_recovers(monkeypatch):
 # --- a host that has missed a change of the artifact store, with a real PostgreSQL ---
 
 HERE = ("s3://bucket/artifacts", "")
-
-
-@pytest.fixture(scope="module")
-def server():
-    try:
-        with postgres.server() as socket:
-            yield socket
-    except postgres.Missing as why:
-        pytest.skip(str(why))
 
 
 @pytest.fixture

@@ -17,12 +17,10 @@ from pathlib import Path
 import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "roles" / "mlflow_server" / "files" / "service"))
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import mlflow_locks  # noqa: E402
 import mlflow_schema  # noqa: E402
 import mlflow_setup  # noqa: E402
-import postgres  # noqa: E402
 
 psycopg = pytest.importorskip("psycopg")
 
@@ -40,15 +38,6 @@ TABLES = """
     CREATE TABLE runs (run_uuid text); CREATE TABLE logged_models (model_id text); CREATE TABLE trace_info (request_id text);
     INSERT INTO alembic_version VALUES ('t1'); INSERT INTO alembic_version_auth VALUES ('a2'); INSERT INTO users VALUES ('admin');
 """
-
-
-@pytest.fixture(scope="module")
-def server():
-    try:
-        with postgres.server() as socket:
-            yield socket
-    except postgres.Missing as why:
-        pytest.skip(str(why))
 
 
 @pytest.fixture

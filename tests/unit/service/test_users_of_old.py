@@ -7,7 +7,7 @@ from __future__ import annotations
 import pytest
 
 # Fixtures, which pytest finds by their names here.
-from test_mlflow_setup import apply, connect, mlflow_schema, mlflow_setup, prepared, server  # noqa: F401
+from test_mlflow_setup import apply, connect, mlflow_schema, mlflow_setup, prepared  # noqa: F401
 
 # The fixtures of the other file are arguments here.
 # ruff: noqa: F811
