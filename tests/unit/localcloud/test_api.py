@@ -183,19 +183,30 @@ def test_multipart_upload_keeps_its_content(cloud):
     "upload, parts, code",
     [
         ("no-such-upload", [{"PartNumber": 1, "ETag": "x"}], "NoSuchUpload"),
+        # No XML could name it.
+        ("\x84<\x0b&\U0010b3a1", [{"PartNumber": 1, "ETag": "x"}], "NoSuchUpload"),
         (None, [{"PartNumber": 1, "ETag": ""}], "MalformedXML"),
         (None, [{"PartNumber": 1, "ETag": "\"x\""}], "InvalidPart"),
     ],
 )
 def test_an_upload_that_can_not_be_completed_is_refused_as_s3_does(cloud, upload, parts, code):
     s3 = cloud.client("s3")
-    bucket = f"refused-{code.lower()}"
+    bucket = f"refused-{code.lower()}-{len(upload or '')}"
     s3.create_bucket(Bucket=bucket, CreateBucketConfiguration={"LocationConstraint": REGION})
     known = s3.create_multipart_upload(Bucket=bucket, Key="m")["UploadId"]
     with pytest.raises(ClientError) as refused:
         s3.complete_multipart_upload(Bucket=bucket, Key="m", UploadId=upload or known, MultipartUpload={"Parts": parts})
     assert refused.value.response["Error"]["Code"] == code
 
+
+@pytest.mark.parametrize("upload", ["no-such-upload", "\x84<\x0b&\U0010b3a1"])
+def test_an_upload_that_is_not_there_can_not_be_ended(cloud, upload):
+    s3 = cloud.client("s3")
+    bucket = f"ended-{len(upload)}"
+    s3.create_bucket(Bucket=bucket, CreateBucketConfiguration={"LocationConstraint": REGION})
+    with pytest.raises(ClientError) as refused:
+        s3.abort_multipart_upload(Bucket=bucket, Key="m", UploadId=upload)
+    assert refused.value.response["Error"]["Code"] == "NoSuchUpload"
 
 
 def test_files_of_deleted_objects_are_removed(cloud):

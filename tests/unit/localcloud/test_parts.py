@@ -7,11 +7,14 @@ from __future__ import annotations
 import os
 import re
 import subprocess
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from localcloud.config import Config
+from localcloud.cli import take_slot
+from localcloud.config import Config, taken_slots
 from localcloud.errors import LocalCloudError
 from localcloud.model import Database, Desired, Instance, Rule, SecurityGroup, Vpc
 from localcloud.parts import images
@@ -64,6 +67,68 @@ def test_slots_do_not_share_addresses():
     clouds = [Config.from_environment({"LOCALCLOUD_SLOT": str(n)}) for n in range(10)]
     assert len({c.api_address for c in clouds}) == len({c.default_vpc_cidr for c in clouds}) == 10
     assert clouds[0].default_vpc_cidr == "172.31.0.0/16"
+
+
+@pytest.fixture
+def slots(tmp_path, monkeypatch):
+    """A home of clouds on a host of which the network devices are in a folder, which is returned with it."""
+    devices = tmp_path / "devices"
+    devices.mkdir()
+    monkeypatch.setattr("localcloud.config.NETWORK_DEVICES", devices)
+    return tmp_path, devices
+
+
+def test_each_cloud_takes_the_lowest_slot_that_is_free_and_keeps_it(slots):
+    home, devices = slots
+
+    def take(name, **more):
+        return take_slot(home, {"LOCALCLOUD_HOME": str(home), "LOCALCLOUD_NAME": name, **more}).slot
+
+    # That of a cloud of another home.
+    (devices / "lcapi2").mkdir()
+    assert [take("one"), take("two"), take("one")] == [1, 3, 1]
+    # Whoever says nothing at all has AWS's own default range.
+    assert take("default") == 0
+    with pytest.raises(LocalCloudError, match="LOCALCLOUD_SLOT is 1, which the local cloud one has; choose another"):
+        take("three", LOCALCLOUD_SLOT="1")
+    with pytest.raises(LocalCloudError, match="but the local cloud one was made in slot 1"):
+        take("one", LOCALCLOUD_SLOT="4")
+    for number in range(4, 10):
+        assert take(f"more{number}") == number
+    with pytest.raises(LocalCloudError, match="no slot is free for the local cloud last: reset one of .*more"):
+        take("last")
+
+
+def test_clouds_that_begin_at_once_do_not_take_the_same_slot(slots):
+    home, _devices = slots
+    with ThreadPoolExecutor(9) as pool:
+        given = [{"LOCALCLOUD_HOME": str(home), "LOCALCLOUD_NAME": f"cloud{n}"} for n in range(9)]
+        took = list(pool.map(lambda environ: take_slot(home, environ).slot, given))
+    assert sorted(took) == list(range(1, 10))
+
+
+def test_a_slot_can_be_read_at_each_moment_of_its_taking(slots):
+    """Others look at it without the lock: molecule's clouds begin together."""
+    home, _devices = slots
+    environ = {"LOCALCLOUD_HOME": str(home), "LOCALCLOUD_NAME": "one"}
+    ended = threading.Event()
+
+    def look():
+        looked = 0
+        while not ended.is_set():
+            assert taken_slots(home) in ({}, {"one": 1})
+            looked += 1
+        return looked
+
+    with ThreadPoolExecutor(1) as pool:
+        looking = pool.submit(look)
+        try:
+            for _ in range(500):
+                slot_file = take_slot(home, environ).slot_file
+            slot_file.unlink()
+        finally:
+            ended.set()
+        assert looking.result() > 0
 
 
 def written_rules(config, monkeypatch, desired, part):

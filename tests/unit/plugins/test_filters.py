@@ -74,6 +74,8 @@ def test_a_host_whose_key_has_changed_is_not_talked_to():
         "StrictHostKeyChecking": "accept-new",
         "UserKnownHostsFile": "/keys/a key.known_hosts",
         "IdentitiesOnly": "yes",
+        "ServerAliveInterval": "15",
+        "ServerAliveCountMax": "4",
     }
 
 

@@ -91,10 +91,12 @@ class Server:
             self.owner_of_database, self.public = names[1], {"CONNECT", "TEMPORARY"}
         elif statement.startswith("REVOKE"):
             self.public -= set(re.match("REVOKE (.*) ON DATABASE {} FROM PUBLIC$", statement)[1].split(", "))
+        elif statement.endswith("NOLOGIN PASSWORD NULL"):
+            self.roles[name].update(login=False, password=None)
         elif "PASSWORD" in statement:
             self.roles[name]["password"] = parameters[0]
         elif re.search(r"(NO)?LOGIN$", statement):
-            self.roles[name]["login"] = not statement.endswith("NOLOGIN")
+            self.roles[name]["login"] = "NOLOGIN" not in statement
         else:
             raise AssertionError(statement)
 
@@ -206,7 +208,10 @@ def test_an_idle_login_with_a_session_is_left_alone():
     server.sessions["mlflow_b"] = 1
     assert run(server) == []
     server.sessions["mlflow_b"] = 0
-    assert run(server) == ["lock login mlflow_b"]
+    server.roles["mlflow_b"]["password"] = "SCRAM(of before)"
+    assert run(server) == ["lock login mlflow_b and forget its password"]
+    # Nothing is left that a login could be had back with.
+    assert server.roles["mlflow_b"]["password"] is None and run(server) == []
 
 
 def test_a_login_that_a_rotation_is_to_make_active_is_left_alone():
@@ -217,14 +222,14 @@ def test_a_login_that_a_rotation_is_to_make_active_is_left_alone():
     assert run(server) == []
     # Its rotation is the older one: that of a login that was not locked at its end.
     server.notes["mlflow_a"] = {"version": "v3", "created": 300.0}
-    assert run(server) == ["lock login mlflow_b"]
+    assert run(server) == ["lock login mlflow_b and forget its password"]
 
 
 def test_the_other_login_becomes_active():
     server = Server()
     run(server)
     actions = run(server, active="mlflow_b", active_password="two")
-    assert actions == ["unlock login mlflow_b", "set the password of mlflow_b", "lock login mlflow_a"]
+    assert actions == ["unlock login mlflow_b", "set the password of mlflow_b", "lock login mlflow_a and forget its password"]
 
 
 def test_tables_without_statistics_are_analyzed_once():
@@ -244,7 +249,7 @@ def test_a_table_that_can_not_be_analyzed_stops_nothing():
     server.roles["mlflow_b"]["login"] = True
     database = plugin("modules", "mlflow_database").Database(PARAMS, server, False, server.login)
     database.ensure()
-    assert database.actions == ["lock login mlflow_b"]
+    assert database.actions == ["lock login mlflow_b and forget its password"]
     assert "analyze public.locked" in database.not_analyzed[0] and "lock timeout" in database.not_analyzed[0]
 
 
@@ -280,7 +285,7 @@ def test_who_has_read_the_secret_after_the_rotation_gets_what_is_in_it(rotated):
     assert run(rotated, active="mlflow_b", active_password="secret two", active_created=200.0) == []
     # A database that was restored to a time before it, or a login that somebody has put into the secret.
     actions = run(rotated, active="mlflow_a", active_created=300.0)
-    assert actions == ["unlock login mlflow_a", "set the password of mlflow_a", "lock login mlflow_b"]
+    assert actions == ["unlock login mlflow_a", "set the password of mlflow_a", "lock login mlflow_b and forget its password"]
     assert rotated.notes["mlflow_a"]["created"] == 300.0
     assert run(rotated, active="mlflow_a", active_created=300.0) == []
 
@@ -313,7 +318,7 @@ def test_a_database_of_before_the_rotation_has_its_idle_login_locked():
     server.sessions["mlflow_a"] = 1
     assert run(server, **now) == ["unlock login mlflow_b", "set the password of mlflow_b"]
     server.sessions["mlflow_a"] = 0
-    assert run(server, **now) == ["lock login mlflow_a"]
+    assert run(server, **now) == ["lock login mlflow_a and forget its password"]
     assert run(server, **now) == []
 
 

@@ -8,6 +8,7 @@ import contextlib
 import json
 import threading
 
+import psycopg
 import pytest
 from ansible.module_utils.testing import patch_module_args
 from plugin_support import plugin
@@ -37,6 +38,7 @@ PARAMS = {
     "created": 200.0,
     "active": "mlflow_b",
     "retiring": "mlflow_a",
+    "addresses": [],
     "password": "new",
     "recycle": 60,
     "grace": 10,
@@ -400,6 +402,60 @@ def test_a_session_with_an_advisory_lock_is_busy(steps, database):
     assert database.ended == []
 
 
+@pytest.mark.parametrize(
+    ("statement", "locked"),
+    [("SELECT 1", False), ("SELECT pg_advisory_lock(4711)", True), ("SELECT pg_try_advisory_lock(1, 2)", True),
+     # Everybody holds one of those in a transaction; it is nothing that somebody is at.
+     ("CREATE TABLE of_somebody (x int)", False)],
+)  # fmt: skip
+def test_postgresql_tells_which_session_holds_an_advisory_lock(server, statement, locked):
+    module = plugin("modules", "mlflow_database_rotation")
+    with psycopg.connect(host=str(server), user="mlflow", dbname="postgres") as other:
+        other.execute(statement)
+        if "advisory" in statement:
+            other.commit()
+        with psycopg.connect(host=str(server), user="mlflow", dbname="postgres") as look:
+            rows = look.execute(module.SESSIONS, ("mlflow",)).fetchall()
+        found = {row[0]: module.Session(*row) for row in rows}
+        session = found[other.info.backend_pid]
+        assert session.has_lock == locked
+        assert session.state == ("idle" if locked else "idle in transaction")
+
+
+def test_a_session_from_a_machine_that_nobody_knows_is_named_and_not_ended(steps, database):
+    """It is idle, and so old that no pool of ours would use it: it looks like one that is spent."""
+    made = retiring(steps, database, addresses=["10.0.0.2", "10.0.0.3"])
+    database.sessions = [(7, "mlflow_a", "idle", 100.0, 900.0)]
+    with pytest.raises(steps.error, match="is not locked: .* not in the inventory: idle for .*10.0.0.1, mlflow .pid 7"):
+        made.retire()
+    assert database.ended == [] and database.login["mlflow_a"]
+
+
+@pytest.mark.parametrize(
+    "given", [{"addresses": ["10.0.0.1"]}, {"addresses": []}, {"addresses": ["10.0.0.2"], "emergency": True}]
+)
+def test_where_nobody_is_strange_or_nobody_asks_the_role_is_locked(steps, database, given):
+    made = retiring(steps, database, **given)
+    database.sessions = [(7, "mlflow_a", "idle", 100.0, 900.0)]
+    made.retire()
+    assert database.ended == [7] and not database.login["mlflow_a"]
+
+
+def test_sessions_of_a_machine_that_lost_its_power_are_waited_for(steps, database):
+    made = retiring(steps, database, addresses=["10.0.0.2"], drain_timeout=300)
+    begin, sleep = database.time, database.sleep
+    database.sessions = [(7, "mlflow_a", "idle", 100.0, 900.0)]
+
+    def later(seconds):
+        sleep(seconds)
+        if database.time > begin + 60:
+            database.sessions = []
+
+    made.sleep = later
+    made.retire()
+    assert database.ended == [] and not database.login["mlflow_a"] and database.time > begin + 60
+
+
 def test_a_session_that_the_administrator_may_not_see_counts_as_busy(steps):
     session = plugin("modules", "mlflow_database_rotation").Session(1, None, None, None, None)
     assert not session.is_spent(60, 10)
@@ -665,7 +721,10 @@ PREPARED = {"state": "prepared", "run": "r", "version": "v2", "created": 200.0, 
 @pytest.mark.parametrize(
     "given, said",
     [
-        ({**PREPARED, "password": None}, "password"),
+        ({**PREPARED, "password": None}, "state is prepared but all of the following are missing: password"),
+        ({**PREPARED, "run": None}, "state is prepared but all of the following are missing: run"),
+        ({**PREPARED, "created": None}, "state is prepared but all of the following are missing: created"),
+        ({**PREPARED, "state": "retired"}, "state is retired but all of the following are missing: retiring"),
         ({**PREPARED, "active": "mlflow_c"}, "must be one of"),
         ({**PREPARED, "retiring": "mlflow_b"}, "they must differ"),
     ],

@@ -66,12 +66,13 @@ def test_problems(login):
 
 def test_the_module_changes_nothing_and_answers_without_the_roles(monkeypatch, capsys):
     module = plugin("modules", "mlflow_login")
-    answer = {"login": "mlflow_b", "acts_as": "mlflow_owner", "tls": True, "roles": {}}
+    answer = {"login": "mlflow_b", "acts_as": "mlflow_owner", "tls": True, "address": "10.0.0.1", "roles": {}}
     monkeypatch.setattr(module, "login", lambda params: answer)
     with patch_module_args({"path": "/etc/mlflow/pg_service.conf", "expect": "mlflow_b"}), pytest.raises(SystemExit):
         module.main()
     told = json.loads(capsys.readouterr().out)
-    assert (told["changed"], told["login"], told["tls"]) == (False, "mlflow_b", True) and "roles" not in told
+    assert (told["changed"], told["login"], told["tls"], told["address"]) == (False, "mlflow_b", True, "10.0.0.1")
+    assert "roles" not in told
 
 
 def test_a_program_that_breaks_is_told(login):

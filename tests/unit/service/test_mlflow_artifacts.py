@@ -358,6 +358,36 @@ def test_a_download_goes_on_where_an_answer_of_s3_breaks_off(s3):
     assert back == data and len(broken) == 3
 
 
+@pytest.mark.parametrize("times", [1, 100])
+def test_an_answer_that_is_too_short_is_never_passed_on(s3, times):
+    """It ends as if all had come, so that only its length tells."""
+    data = os.urandom(2 * PART)
+    s3.put_object(Body=data, **TARGET)
+    short = []
+
+    class Short:
+        meta = s3.meta
+
+        def get_object(self, **about):
+            answer = s3.get_object(**about)
+            whole = answer["Body"]
+
+            def read(amt=None):
+                came = whole.read(amt)
+                if len(short) < times:
+                    short.append(len(came))
+                    return came[:-1]
+                return came
+
+            return {**answer, "Body": SimpleNamespace(read=read)}
+
+    if times == 1:
+        assert asyncio.run(download(Short()))[1] == data and short
+    else:
+        with pytest.raises(OSError, match=r"\d+ bytes came of \d+"):
+            asyncio.run(download(Short()))
+
+
 def test_a_download_that_breaks_off_again_and_again_ends(s3):
     s3.put_object(Body=b"x" * PART, **TARGET)
 
@@ -423,3 +453,64 @@ def test_an_upload_that_trickles_holds_nothing_and_one_that_waits_gets_its_turn(
 )
 def test_what_is_passed_on_as_it_comes(method, path, is_stream):
     assert mlflow_artifacts.is_upload({"method": method, "path": path}) is is_stream
+
+
+@pytest.mark.parametrize("pause", [0.05, 60])
+@pytest.mark.parametrize("size", [1, PIECE // 2, PART])
+def test_an_upload_that_trickles_is_ended_however_little_has_come(s3, monkeypatch, size, pause):
+    monkeypatch.setattr(mlflow_artifacts, "PART_SECONDS", 0.2)
+
+    async def endless():
+        yield b"x" * size
+        while True:
+            await asyncio.sleep(pause)
+            yield b"x"
+
+    async def run():
+        async with asyncio.timeout(5):
+            await upload(s3, endless(), **TARGET)
+
+    with pytest.raises(TimeoutError, match="comes too slowly"):
+        asyncio.run(run())
+    assert "Contents" not in s3.list_objects_v2(Bucket="artifacts")
+
+
+@pytest.mark.parametrize("size", [PIECE + 1, PART, PART + PIECE + 1])
+def test_what_an_upload_has_in_memory_is_of_the_budget(s3, size):
+    """From a piece on, before more is read: a part that is coming, and one that S3 has not taken yet."""
+    budget, release, stalled = Budget(20 * PART), threading.Event(), asyncio.Event()
+
+    class Slow(Counted):
+        def upload_part(self, **arguments):
+            release.wait(30)
+            return self._s3.upload_part(**arguments)
+
+    async def stalls():
+        for begin in range(0, size, PIECE):
+            yield b"x" * min(PIECE, size - begin)
+        await stalled.wait()
+
+    async def run():
+        task = asyncio.create_task(upload(Slow(s3), stalls(), budget, **TARGET))
+        await asyncio.sleep(0.3)
+        held = budget.total - budget.free
+        release.set()
+        stalled.set()
+        await task
+        return held
+
+    assert asyncio.run(run()) == -(-size // PART) * PART
+    assert budget.free == budget.total
+
+
+def test_a_part_that_comes_at_once_is_of_the_budget_too(s3):
+    budget = Budget(20 * PART)
+    held = []
+
+    class Watched(Counted):
+        def upload_part(self, **arguments):
+            held.append(budget.total - budget.free)
+            return self._s3.upload_part(**arguments)
+
+    asyncio.run(upload(Watched(s3), stream(b"x" * (3 * PART), size=PART), budget, **TARGET))
+    assert len(held) == 3 and all(PART <= each <= 3 * PART for each in held), held

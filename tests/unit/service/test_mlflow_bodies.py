@@ -71,6 +71,19 @@ def test_one_that_is_too_large_is_refused(headers):
     assert b"mlflow_server_max_body_mib" in asked.sent[1]["body"]
 
 
+@pytest.mark.parametrize("headers", [CHUNKED, [*CHUNKED, (b"content-length", b"3")]])
+def test_one_without_a_length_gets_that_of_what_came(headers):
+    """Else Flask would take it for none."""
+    asked, seen = Asked([b"abc", b"de"], [(b"x-other", b"y"), *headers]), []
+
+    async def app(scope, receive, send):
+        seen.extend(scope["headers"])
+        await asked.app(scope, receive, send)
+
+    asyncio.run(Bodies(app, maximum=LIMIT, is_stream=lambda scope: False)(asked.scope, asked.receive, asked.send))
+    assert asked.got == [b"abcde"] and seen == [(b"x-other", b"y"), (b"content-length", b"5")]
+
+
 def test_one_as_large_as_may_be_is_taken():
     asked = Asked([b"x" * LIMIT], CHUNKED)
     assert asyncio.run(asked.run()) == 200 and len(asked.got[0]) == LIMIT

@@ -596,6 +596,47 @@ def test_ages_are_by_the_databases_clock(ahead):
     assert abs(mlflow_gc.compare_clocks(Clock(ahead)) - (time.time() + ahead) * 1000) < 2000
 
 
+def test_what_is_old_enough_is_reckoned_from_the_databases_time(monkeypatch):
+    """Within the minute in which both may differ, too."""
+    cut_off = []
+
+    class Database:
+        def execute(self, query, given=None):
+            return Rows([(True,)])
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *error):
+            pass
+
+    class Noted:
+        gone = held = kept = 0
+
+        def __init__(self, rows, store, before, dry_run):
+            cut_off.append(before)
+
+        def all(self):
+            pass
+
+    monkeypatch.setattr(mlflow_gc.psycopg, "connect", lambda *given, **more: Database())
+    monkeypatch.setattr(mlflow_gc, "check_schema", lambda database: None)
+    monkeypatch.setattr(mlflow_gc, "present_store", lambda database: ("s3://bucket", None))
+    monkeypatch.setattr(mlflow_gc, "compare_clocks", lambda database: 1_000_000_000)
+    monkeypatch.setattr(mlflow_gc, "Store", lambda *given: SimpleNamespace(probe=lambda writes: None))
+    monkeypatch.setattr(mlflow_gc, "Cleaning", Noted)
+    monkeypatch.setenv("MLFLOW_BACKEND_STORE_URI", "postgresql://")
+    stores = {
+        "mlflow.store.artifact.artifact_repository_registry": {"get_artifact_repository": None},
+        "mlflow.store.tracking.sqlalchemy_store": {"SqlAlchemyStore": lambda *given: None},
+    }
+    for name, content in stores.items():
+        monkeypatch.setitem(sys.modules, name, SimpleNamespace(**content))
+    monkeypatch.setattr(sys, "argv", ["mlflow-gc", "--older-than", "2d"])
+    assert mlflow_gc.main() == 0
+    assert cut_off == [1_000_000_000 - 2 * 86_400_000]
+
+
 @pytest.mark.parametrize(
     ("table", "silent", "code", "said"),
     [

@@ -175,6 +175,8 @@ def test_passwords_are_hashed_one_at_a_time_and_the_same_ones_once():
         users = Team(seconds=0.05)
         found = await asyncio.gather(*(users.user(name, name) for name in ("ada", "bob") * 4))
         assert found == ["ada", "bob"] * 4 and len(users.hashed) == 2 and users.most == 1
+        # Nothing of it stays, whoever asks how often.
+        assert users.checks._under_way == {}
 
     asyncio.run(ask())
 

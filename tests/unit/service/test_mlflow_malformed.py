@@ -108,10 +108,21 @@ def test_an_experiment_that_is_not_named_is_the_requests():
     assert whose(raised(other, None), True, RULE) is None
 
 
-def test_an_order_that_names_a_field_twice_is_the_requests():
-    """MLflow refuses it in its own words, but as a fault of the server's."""
+@pytest.mark.parametrize(
+    "module, function",
+    [
+        ("mlflow.store.tracking.sqlalchemy_store", "_get_orderby_clauses"),
+        ("mlflow.store.model_registry.sqlalchemy_store", "_parse_search_registered_models_order_by"),
+        ("mlflow.store.model_registry.sqlalchemy_store", "_parse_search_model_versions_order_by"),
+        ("mlflow.store.model_registry.sqlalchemy_store", "transition_model_version_stage"),
+        ("mlflow.utils.search_utils", "is_attribute"),
+        ("mlflow.store.artifact.utils.models", "_parse_model_uri"),
+    ],
+)
+def test_what_mlflow_refuses_in_its_own_words_is_the_requests(module, function):
+    """As an order that names a field twice: it is answered as a fault of the server's."""
     source = "def {0}(error): raise error\nf = {0}"
-    orders = in_module("mlflow.store.tracking.sqlalchemy_store", source.format("_get_orderby_clauses"))
+    orders = in_module(module, source.format(function))
     other = in_module("mlflow.store.tracking.sqlalchemy_store", source.format("_get_sqlalchemy_clauses"))
     twice = MlflowException("`order_by` contains duplicate fields")
     assert whose(raised(orders, twice), True, RULE) == MALFORMED
@@ -182,7 +193,8 @@ class Refused(Exception):
 
 @pytest.mark.parametrize(
     "code, answer",
-    [("NoSuchUpload", GONE), ("InvalidPart", MALFORMED), ("InvalidPartOrder", MALFORMED), ("AccessDenied", None),
+    # A store that answers nothing but its status, or what can't be read, is named by that.
+    [("NoSuchUpload", GONE), ("404", GONE), ("InvalidPart", MALFORMED), ("InvalidPartOrder", MALFORMED), ("AccessDenied", None),
      ("NoSuchBucket", None), ("SlowDown", None)],
 )  # fmt: skip
 def test_what_s3_says_of_an_upload_in_parts(code, answer):

@@ -5,11 +5,16 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 import sys
 import time
+import types
 from pathlib import Path
 
+import boto3
 import pytest
+from botocore.config import Config
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "roles" / "mlflow_server" / "files" / "service"))
 
@@ -56,6 +61,16 @@ def test_a_login_that_is_old_by_now_is_looked_at_again(path, age, looked):
     assert gone.carried_out == (0 if looked else 1)
     if looked:
         assert gone.sent[0]["status"] == 401
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/api/2.0/mlflow/users/create", "/ajax-api/3.0/mlflow/roles/list", "/api/2.0/mlflow/experiments/permissions/update"],
+)
+def test_who_manages_users_is_looked_at_in_the_very_moment(path):
+    gone = Asked(path, 0.0, mlflow_logins.NOBODY)
+    asyncio.run(ask(gone))
+    assert (gone.looked, gone.carried_out) == (1, 0)
 
 
 def test_waiting_for_a_turn_makes_a_login_old(monkeypatch):
@@ -167,3 +182,102 @@ def test_streams_and_files_wait_for_nobody(method, path):
 
     asyncio.run(run())
     assert mlflow.answered == [path]
+
+
+@pytest.mark.parametrize("users, connections, at_once", [(40, 15, 14), (40, 3, 2), (40, 1, 1), (1, 15, 10), (1, 3, 2), (1, 1, 1)])
+def test_no_more_requests_are_let_in_than_a_pool_can_serve(users, connections, at_once):
+    """Each may need a second connection while it has a first one, so that one of them has to go on always; and one user, who
+    may search for long, leaves turns for others.
+    """
+    inside, most = 0, 0
+
+    async def app(scope, receive, send):
+        nonlocal inside, most
+        inside += 1
+        most = max(most, inside)
+        await asyncio.sleep(0.01)
+        inside -= 1
+
+    async def run():
+        admission = Admission(app, connections)
+        scope = {"type": "http", "path": RUN, "method": "POST", "headers": []}
+        await asyncio.gather(*(admission({**scope, "mlflow.user": f"user {n % users}"}, None, None) for n in range(40)))
+
+    asyncio.run(run())
+    assert most == at_once
+
+
+def test_who_ends_leaves_the_databases_connections_to_who_comes(monkeypatch):
+    """Both have some for as long as somebody is still answered, and all hosts together have so many."""
+    module = types.ModuleType("uvicorn.server")
+    module.Server = type("Server", (), {"shutdown": None})
+    monkeypatch.setitem(sys.modules, "uvicorn", types.ModuleType("uvicorn"))
+    monkeypatch.setitem(sys.modules, "uvicorn.server", module)
+    monkeypatch.setenv("MLFLOW_SERVER_DRAIN_SECONDS", "30")
+    said, connection = [], object()
+    state = types.SimpleNamespace(connections={connection}, tasks=set(), default_headers=[])
+    engine = types.SimpleNamespace(dispose=lambda: said.append(f"with {len(state.connections)} left"))
+    store = types.SimpleNamespace(engine=engine)
+    server = types.SimpleNamespace(servers=[], server_state=state, force_exit=False)
+
+    async def run():
+        draining = asyncio.create_task(mlflow_service.Draining([store])._drain(server))
+        await asyncio.sleep(0.3)
+        assert not draining.done()
+        state.connections.clear()
+        await asyncio.wait_for(draining, 2)
+
+    asyncio.run(run())
+    assert said == ["with 1 left"] and state.default_headers == [(b"connection", b"close")]
+
+
+@pytest.fixture
+def as_a_worker():
+    """What create_app changes of its process is put back."""
+    comm = Path("/proc/self/comm")
+    noted, name, session = signal.getsignal(signal.SIGTERM), comm.read_text(), boto3.DEFAULT_SESSION
+    yield
+    signal.signal(signal.SIGTERM, noted)
+    comm.write_text(name)
+    boto3.DEFAULT_SESSION = session
+
+
+@pytest.mark.usefixtures("as_a_worker")
+def test_a_worker_opens_no_store_on_a_schema_that_is_not_its_own(monkeypatch):
+    """MLflow migrates what is behind as soon as a store is opened, each worker of each host by itself."""
+
+    def another(with_auth):
+        raise SystemExit(f"The database is for MLflow 3.99, whether with users: {with_auth}.")
+
+    def opened(*_given):
+        raise AssertionError("the application was made")
+
+    monkeypatch.setenv("MLFLOW_AUTH_CONFIG_PATH", "/etc/mlflow/auth.ini")
+    monkeypatch.setattr(mlflow_service.mlflow_schema, "refuse_another", another)
+    for name in ("_application", "_open_stores", "_set_internal_variables"):
+        monkeypatch.setattr(mlflow_service, name, opened)
+    with pytest.raises(SystemExit, match=r"for MLflow 3\.99, whether with users: True"):
+        mlflow_service.create_app()
+
+
+@pytest.mark.usefixtures("as_a_worker")
+def test_a_worker_gives_up_a_silent_store_before_it_opens_one(monkeypatch):
+    """MLflow's own client waits for a minute, five times."""
+
+    class Enough(Exception):
+        pass
+
+    def application():
+        # With a configuration of its own that says nothing of it, as MLflow makes it.
+        config = boto3.client("s3", config=Config(signature_version="s3v4"), region_name="eu-central-1").meta.config
+        raise Enough(config.connect_timeout, config.read_timeout, config.retries["total_max_attempts"])
+
+    monkeypatch.setattr(mlflow_service.mlflow_schema, "refuse_another", lambda **_given: None)
+    monkeypatch.setattr(mlflow_service, "_fit_pools", lambda: None)
+    monkeypatch.setattr(mlflow_service, "_set_internal_variables", lambda: None)
+    monkeypatch.setattr(mlflow_service, "_application", application)
+    monkeypatch.setenv("PGOPTIONS", "")
+    with pytest.raises(Enough) as found:
+        mlflow_service.create_app()
+    assert os.environ["PGOPTIONS"] == "-c statement_timeout=300s"
+    assert found.value.args == (5, 30, 3)

@@ -12,7 +12,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "roles" / "mlflow_server" / "files" / "service"))
 
-from mlflow_sources import SOURCES, location_problem  # noqa: E402
+from mlflow_sources import SOURCES, kind_problem, location_problem  # noqa: E402
 
 
 @pytest.mark.parametrize("location", ["mlflow-artifacts:/team", "mlflow-artifacts:/team/a.b/2026", "mlflow-artifacts:/7b"])
@@ -47,3 +47,15 @@ def test_a_model_comes_from_the_server(source):
 )
 def test_and_from_nowhere_else(source):
     assert not re.search(f"^({SOURCES})", source)
+
+
+@pytest.mark.parametrize("location", ["mlflow-artifacts:/team", "mlflow-artifacts:/7", "s3://team/x", "gs://b/x", "abfss://c@a/x"])
+def test_an_administrator_may_name_any_store(location):
+    assert kind_problem(location) is None
+
+
+@pytest.mark.parametrize(
+    "location", ["file:///etc", "/etc", "etc", "dbfs:/x", "http://192.0.2.1/x", "s3:x", "FILE:/etc", " s3://b", ""]
+)
+def test_but_not_the_host(location):
+    assert kind_problem(location)

@@ -34,7 +34,7 @@ AT_ONCE = 3
 MANY = 5000
 LARGE_PART = 64 * MIB
 MOST_PARTS = 10_000
-# A part that has its memory has so many seconds to come; an upload waits so many for the memory of one.
+# A part has so many seconds to come, however small it is in the end; an upload waits so many for the memory of one.
 PART_SECONDS, WAIT = 300.0, 60.0
 # Of all transfers of this process; more than S3's client keeps connections would only wait for one another.
 THREADS = 10
@@ -149,6 +149,15 @@ def _leave_bodies_unsigned(s3):
         config.s3 = {"payload_signing_enabled": False, **(config.s3 or {})}
 
 
+async def _next(coming, seconds):
+    """The next chunk, or nothing at the end of the stream."""
+    try:
+        async with asyncio.timeout(seconds):
+            return await anext(coming, None)
+    except TimeoutError:
+        raise TimeoutError("the artifact comes too slowly") from None
+
+
 async def _parts(chunks, share):
     """
     The stream in parts of the sizes that S3 wants, each held of the budget; the last one is smaller, and may be empty.
@@ -157,9 +166,8 @@ async def _parts(chunks, share):
     """
     number, size, filled, parts = 0, PART, 0, []
     begun = time.monotonic()
-    async for chunk in chunks:
-        if filled > PIECE and time.monotonic() - begun > PART_SECONDS:
-            raise TimeoutError("the artifact comes too slowly")
+    coming = aiter(chunks)
+    while (chunk := await _next(coming, begun + PART_SECONDS - time.monotonic())) is not None:
         rest = memoryview(chunk)
         while len(rest) >= (room := size - filled):
             if filled <= PIECE:

@@ -102,21 +102,25 @@ def without_body(receive):
 
 class Budget:
     """
-    Bytes of memory that a worker's requests share.
+    Bytes of memory, or whatever else a worker's requests share.
 
-    One owner (a user) has half of it at most, so that nobody can take it all and sit on it. Who waits is served in the order
-    of arrival, but for those whose owner has his half.
+    One owner (a user) has half of it at most, or another share, so that nobody can take it all and sit on it. Who waits is
+    served in the order of arrival, but for those whose owner has his share.
     """
 
-    def __init__(self, total):
+    def __init__(self, total, most=None):
+        """
+        :arg most: What one owner may have; half of it where nothing is said.
+        """
         self.total = total
         self.free = total
+        self._most = total // 2 if most is None else most
         self._of = Counter()
         self._waiting = deque()
 
-    def _has_his_half(self, size, owner):
+    def _has_his_share(self, size, owner):
         # Whoever has nothing may have one piece, however small the budget is.
-        return self._of[owner] > 0 and self._of[owner] + size > self.total // 2
+        return self._of[owner] > 0 and self._of[owner] + size > self._most
 
     def _take(self, size, owner):
         self.free -= size
@@ -125,9 +129,9 @@ class Budget:
     def try_acquire(self, size, owner):
         """Whether `size` bytes were free and are now the owner's; nobody who waits for memory is passed by."""
         size = min(size, self.total)
-        if self.free < size or self._has_his_half(size, owner):
+        if self.free < size or self._has_his_share(size, owner):
             return False
-        if not all(self._has_his_half(*other) for *other, _turn in self._waiting):
+        if not all(self._has_his_share(*other) for *other, _turn in self._waiting):
             return False
         self._take(size, owner)
         return True
@@ -162,7 +166,7 @@ class Budget:
             size, owner, turn = entry
             if turn.done():
                 self._waiting.remove(entry)
-            elif self._has_his_half(size, owner):
+            elif self._has_his_share(size, owner):
                 continue
             elif self.free < size:
                 break
@@ -224,12 +228,12 @@ class Bodies:
                 await turn_away(receive, send, 503, said, [(b"retry-after", b"5")])
                 return
         try:
-            await self._pass_on(scope, receive, send, size)
+            await self._pass_on(scope, receive, send, size, chunked)
         finally:
             if counted:
                 self._budget.release(counted, owner)
 
-    async def _pass_on(self, scope, receive, send, size):
+    async def _pass_on(self, scope, receive, send, size, chunked):
         try:
             async with asyncio.timeout(PATIENCE + size / SLOWEST):
                 body = await self._read(receive)
@@ -241,6 +245,10 @@ class Bodies:
             return
         if body is None:
             return
+        if chunked:
+            # Flask takes a request without a length for one without a body. HTTP/2 needs none, so honest clients send none.
+            named = [(name, value) for name, value in scope["headers"] if name not in (b"content-length", b"transfer-encoding")]
+            scope = {**scope, "headers": [*named, (b"content-length", str(len(body)).encode())]}
         given = False
 
         async def whole():

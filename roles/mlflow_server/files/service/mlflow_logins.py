@@ -27,6 +27,7 @@ import hmac
 import ipaddress
 import logging
 import os
+import re
 import secrets
 import time
 from collections import OrderedDict, deque
@@ -44,6 +45,8 @@ REMEMBERED = 10_000
 OF_ONE_WAIT, OF_ALL_WAIT = 200, 2000
 # A login that was checked so long ago is checked once more before its request is carried out: the user may be none by now.
 OLD = 0.5
+# Who manages users and their rights is looked at in the very moment.
+MANAGES = re.compile(r"/mlflow/(users|roles|webhooks)(/|$)|/permissions(/|$)")
 LONGEST = 1024
 
 _logger = logging.getLogger("uvicorn.error")
@@ -382,7 +385,9 @@ class Logins:
 
 async def refusal_of(scope):
     """What to answer to a request that waited so long that its user may be none any more, or nothing."""
-    if "mlflow.login" not in scope or time.monotonic() - scope["mlflow.checked"] <= OLD:
+    if "mlflow.login" not in scope:
+        return None
+    if time.monotonic() - scope["mlflow.checked"] <= OLD and not MANAGES.search(scope["path"]):
         return None
     return await scope["mlflow.login"]()
 

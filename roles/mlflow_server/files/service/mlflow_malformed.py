@@ -47,7 +47,14 @@ READ_BELOW = (
 )
 # Functions of the store that read a client's words, and refuse them by an exception of MLflow's own that names no kind, which it
 # answers with 500.
-REFUSE_IN_WORDS = ("_get_orderby_clauses", "_get_orderby_clauses_for_search_traces")
+REFUSE_IN_WORDS = (
+    "_get_orderby_clauses",
+    "_get_orderby_clauses_for_search_traces",
+    "_parse_model_uri",
+    "_parse_search_model_versions_order_by",
+    "_parse_search_registered_models_order_by",
+    "transition_model_version_stage",
+)
 # Here the world outside answers, and not the request: what is raised below one of these is no client's fault.
 OUTSIDE = re.compile(
     r"(os|posixpath|pathlib|shutil|tempfile|socket|ssl|http|urllib\.request|urllib3|requests|boto3|botocore|s3transfer|psycopg"
@@ -58,6 +65,8 @@ ARTIFACTS = re.compile(r"artifact")
 # What S3 says of an upload in parts, and what it comes to.
 UPLOADS = {
     "NoSuchUpload": "RESOURCE_DOES_NOT_EXIST",
+    # By its status, where its answer can't be read.
+    "404": "RESOURCE_DOES_NOT_EXIST",
     "InvalidPart": "INVALID_PARAMETER_VALUE",
     "InvalidPartOrder": "INVALID_PARAMETER_VALUE",
     "EntityTooSmall": "INVALID_PARAMETER_VALUE",
@@ -124,8 +133,10 @@ def whose(error, asked, rule):
         if isinstance(response, dict):
             return UPLOADS.get(response.get("Error", {}).get("Code"))
     frames = _frames(first)
-    if getattr(first, "error_code", None) == "INTERNAL_ERROR" and frames and frames[-1][3] in REFUSE_IN_WORDS:
-        return "INVALID_PARAMETER_VALUE"
+    if getattr(first, "error_code", None) == "INTERNAL_ERROR" and frames:
+        module, *_, function = frames[-1]
+        if function in REFUSE_IN_WORDS or module.startswith(READERS):
+            return "INVALID_PARAMETER_VALUE"
     if not _is_odd_value(first):
         return None
     modules = [module for module, *_ in frames]

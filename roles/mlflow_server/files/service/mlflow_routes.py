@@ -20,7 +20,9 @@ from mlflow_bodies import turn_away
 # A path begins with /api for programs and with /ajax-api for the web page.
 API = ("api", "ajax-api")
 # What is never opened, whatever extra routes say: it is for a person at the host itself.
-NEVER = re.compile(r"/(ajax-)?api/[0-9.]+/mlflow/assistant(/|$)")
+NEVER = re.compile(r"/(ajax-)?api/[0-9.]+/mlflow/assistants?(/|$)")
+# Nor do extra routes open one that a later version has somewhere else. A user's own names may well be the same word.
+NO_EXTRA = re.compile(r"/assistants?(/|$)")
 
 # Flask's rules and methods. gateway-proxy tells the web page that there is no gateway, unless the unit's environment names one
 # (MLFLOW_DEPLOYMENTS_TARGET).
@@ -271,7 +273,7 @@ class Routes:
         self._native = [(re.compile(_pattern(path)), methods) for path, methods in _listed(NATIVE).items()]
 
     def is_extra(self, path):
-        return bool(self._extra) and path.startswith(self._extra) and not NEVER.match(path)
+        return bool(self._extra) and path.startswith(self._extra) and not NO_EXTRA.search(path)
 
     def flask_is_open(self, rule, path, method):
         """Whether a rule of Flask's, which a path has matched, is open for a method."""

@@ -8,6 +8,7 @@ another schema ends, and says in one line what the host needs.
 """
 
 import json
+import os
 import re
 import sys
 import time
@@ -28,6 +29,11 @@ PAUSE = 5.0
 
 def expected():
     return json.loads(EXPECTED.read_text(encoding="utf-8"))
+
+
+def begin_sessions_with(setting, value):
+    """Have every session that this process opens, MLflow's own included, begin with a setting of PostgreSQL's."""
+    os.environ["PGOPTIONS"] = f"{os.environ.get('PGOPTIONS', '')} -c {setting}={value}".strip()
 
 
 def there(connection, table):

@@ -138,6 +138,10 @@ def _keep_artifacts_proxied():
     server_info_api.build_server_info_payload = proxied
 
 
+# What a client is told where the database fails.
+AWAY = "The database does not answer."
+
+
 def _answer_what_went_wrong():
     """Answer 503, which clients try again, where the database went away in the middle of a call.
 
@@ -153,12 +157,36 @@ def _answer_what_went_wrong():
     def answer(error):
         cause = getattr(error, "original_exception", None)
         if isinstance(cause, OperationalError):
-            cause = MlflowException("The database does not answer.", TEMPORARILY_UNAVAILABLE)
+            cause = MlflowException(AWAY, TEMPORARILY_UNAVAILABLE)
         if not isinstance(cause, MlflowException):
             return error
         return Response(cause.serialize_as_json(), cause.get_http_status_code(), mimetype="application/json")
 
     app.register_error_handler(500, answer)
+
+
+def _say_nothing_of_the_database():
+    """Have every failure of the database be told in one sentence: MLflow passes on the driver's words, which name its address,
+    a role and the statement. Those are for the journal.
+    """
+    from sqlalchemy import event
+    from sqlalchemy.engine import Engine
+    from sqlalchemy.exc import OperationalError
+
+    class Unavailable(OperationalError):
+        def __init__(self, error):
+            super().__init__(None, None, error)
+
+        def __str__(self):
+            took_long = getattr(self.orig, "sqlstate", None) == "57014"
+            return f"This takes the database longer than {STATEMENT_SECONDS} s." if took_long else AWAY
+
+    @event.listens_for(Engine, "handle_error")
+    def say_less(context):
+        # The pool looks at what its own question has met.
+        if isinstance(context.sqlalchemy_exception, OperationalError) and not context.is_pre_ping:
+            _logger.error("the database: %s", " ".join(str(context.original_exception).split()))
+            raise Unavailable(context.original_exception)
 
 
 def _open_stores():
@@ -198,6 +226,10 @@ STORE = re.compile(
 STORE_TURNS, STORE_WAIT = 8, 30.0
 # It may list artifacts too, whatever else it asks.
 GRAPHQL, GRAPHQL_TURNS = "/graphql", 4
+# Of all turns, those that one user may have at most.
+MOST = 3 / 4
+# For how many seconds a statement of a request may take; nginx waits no longer for an answer.
+STATEMENT_SECONDS = 300
 
 
 class Admission:
@@ -209,6 +241,8 @@ class Admission:
 
     What needs the artifact store has turns of its own: it needs the database for a moment only, and a store that does not
     answer must not stop those who log metrics.
+
+    One user has most of the turns and never all of them, so that his long searches leave room for others.
     """
 
     FREE = ("/static-files/", "/health")
@@ -224,7 +258,8 @@ class Admission:
             return
         # Made here, since they belong to the loop that runs.
         if self._turns is None:
-            self._turns, self._graphql = asyncio.Semaphore(self._limit), asyncio.Semaphore(min(GRAPHQL_TURNS, self._limit))
+            self._turns = mlflow_bodies.Budget(self._limit, max(int(self._limit * MOST), min(self._limit, 2)))
+            self._graphql = asyncio.Semaphore(min(GRAPHQL_TURNS, self._limit))
             self._store = mlflow_bodies.Budget(STORE_TURNS)
         path = scope["path"]
         # Streams have a budget and threads of their own.
@@ -233,11 +268,15 @@ class Admission:
         elif STORE.fullmatch(path):
             await self._with_the_store(scope, receive, send)
         elif path == GRAPHQL:
-            async with self._graphql, self._turns:
-                await self._carry_out(scope, receive, send)
+            async with self._graphql:
+                await self._in_turn(scope, receive, send)
         else:
-            async with self._turns:
-                await self._carry_out(scope, receive, send)
+            await self._in_turn(scope, receive, send)
+
+    async def _in_turn(self, scope, receive, send):
+        owner = mlflow_bodies.owner_of(scope)
+        await self._turns.acquire(1, owner)
+        await self._with_one_of(self._turns, owner, scope, receive, send)
 
     async def _with_the_store(self, scope, receive, send):
         owner = mlflow_bodies.owner_of(scope)
@@ -248,10 +287,14 @@ class Admission:
             said = b"The artifact store is slow, and others are waiting for it already; try again."
             await mlflow_bodies.turn_away(receive, send, 503, said, [(b"retry-after", b"10")])
             return
+        await self._with_one_of(self._store, owner, scope, receive, send)
+
+    async def _with_one_of(self, turns, owner, scope, receive, send):
+        """With a turn that was taken, and is given back."""
         try:
             await self._carry_out(scope, receive, send)
         finally:
-            self._store.release(1, owner)
+            turns.release(1, owner)
 
     async def _carry_out(self, scope, receive, send):
         # Here and not before: whoever lost a right while the request waited must not get it carried out.
@@ -350,6 +393,7 @@ def create_app():
     mlflow_schema.refuse_another(with_auth=bool(os.environ.get("MLFLOW_AUTH_CONFIG_PATH")))
     _set_internal_variables()
     _fit_pools()
+    mlflow_schema.begin_sessions_with("statement_timeout", f"{STATEMENT_SECONDS}s")
     mlflow_artifacts.give_up_in_time()
     fastapi_app = _application()
     mlflow_artifacts.pass_through(fastapi_app)
@@ -364,6 +408,8 @@ def create_app():
     if VERSION not in TESTED_VERSIONS:
         _logger.warning("MLflow %s: this service was tested with %s", VERSION, ", ".join(TESTED_VERSIONS))
     Draining(_open_stores())
+    # From here on somebody is answered; before, the journal wants the driver's words, which MLflow puts there.
+    _say_nothing_of_the_database()
     signal.signal(signal.SIGTERM, noted)
     _tell_systemd(f"READY=1\nSTATUS=MLflow {VERSION} serves")
     app = Readiness(app)

@@ -433,7 +433,7 @@ def apply(check):
     wanted = json.load(sys.stdin)
     expected = mlflow_schema.expected()
     # For the sessions that MLflow opens as well, of which each migrates in another one.
-    os.environ["PGOPTIONS"] = f"{os.environ.get('PGOPTIONS', '')} -c lock_timeout={LOCK_TIMEOUT}".strip()
+    mlflow_schema.begin_sessions_with("lock_timeout", LOCK_TIMEOUT)
     try:
         connection = _connect()
     except psycopg.OperationalError as error:

@@ -8,7 +8,7 @@ experiments that are closed to the user. Here:
 
 - The source of a model version is one of those three kinds, or what MLflow itself writes for a prompt.
 - The artifact location of an experiment that a user makes (not an administrator) is on this server, and is not the place
-  that MLflow gives to an experiment by itself.
+  that MLflow gives to an experiment by itself. Nobody's is on the host.
 - Where the data of a trace is, follows from its experiment and its name, as MLflow makes it; a tag says nothing about it.
 - Traces are not archived (that is switched off), so no trace can say that it is in an archive somewhere.
 
@@ -23,6 +23,8 @@ import mlflow_logins
 SOURCES = r"(mlflow-artifacts|runs|models):/(?!/)"
 # MLflow's own places are /1, /2, … and with workspaces /workspaces/NAME/1. A slash may be written in more ways than one.
 LOCATION = re.compile(r"mlflow-artifacts:/(?P<first>[^/]+)(/.*)?")
+# MLflow takes a path, file: and dbfs: for places on the machine that it runs on.
+KINDS = re.compile(r"(mlflow-artifacts:/|(s3|gs|wasbs?|abfss?|r2|b2)://)")
 RESERVED = re.compile(r"\d+|workspaces|\.{1,2}")
 
 
@@ -38,16 +40,30 @@ def location_problem(location):
     return None
 
 
+def kind_problem(location):
+    """The same for an administrator, and for anybody where nobody logs in: not even he is on the host."""
+    if KINDS.match(location):
+        return None
+    return "it must be on this server (mlflow-artifacts:/NAME) or in an artifact store (such as s3://BUCKET/NAME)"
+
+
 def keep_to_the_server():
-    """Put these rules into MLflow, in a process whose server passes artifacts through."""
-    if os.environ["MLFLOW_SERVE_ARTIFACTS"] != "true":
-        return
+    """
+    Put these rules into MLflow. Where clients go to the store themselves (MLFLOW_SERVE_ARTIFACTS is false), the addresses are
+    the store's, and only the rules for traces hold.
+    """
     from mlflow.exceptions import MlflowException
     from mlflow.prompt.constants import _PROMPT_SOURCE_PLACEHOLDERS
     from mlflow.server import handlers
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
     from mlflow.utils.mlflow_tags import MLFLOW_ARTIFACT_LOCATION
 
+    handlers._HANDLER_BLOCKED_TRACE_TAGS |= {MLFLOW_ARTIFACT_LOCATION}
+    handlers.get_artifact_uri_for_trace = _place_of
+    if not os.environ.get("MLFLOW_TRACE_ARCHIVAL_CONFIG"):
+        _allow_no_archive()
+    if os.environ["MLFLOW_SERVE_ARTIFACTS"] != "true":
+        return
     prompts = "|".join(map(re.escape, sorted(_PROMPT_SOURCE_PLACEHOLDERS)))
     os.environ.setdefault("MLFLOW_CREATE_MODEL_VERSION_SOURCE_VALIDATION_REGEX", rf"^({SOURCES}|({prompts})$)")
 
@@ -55,16 +71,12 @@ def keep_to_the_server():
 
     def create_experiment(self, name, artifact_location=None, tags=None):
         user = mlflow_logins.caller()
-        if artifact_location and user is not None and not user.is_admin and (why := location_problem(artifact_location)):
+        problem = location_problem if user is not None and not user.is_admin else kind_problem
+        if artifact_location and (why := problem(artifact_location)):
             raise MlflowException.invalid_parameter_value(f"Invalid artifact_location '{artifact_location}': {why}.")
         return creates(self, name, artifact_location, tags)
 
     SqlAlchemyStore.create_experiment = create_experiment
-
-    handlers._HANDLER_BLOCKED_TRACE_TAGS |= {MLFLOW_ARTIFACT_LOCATION}
-    handlers.get_artifact_uri_for_trace = _place_of
-    if not os.environ.get("MLFLOW_TRACE_ARCHIVAL_CONFIG"):
-        _allow_no_archive()
 
 
 def _place_of(trace_info):
