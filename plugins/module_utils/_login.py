@@ -24,14 +24,14 @@ try:
     with psycopg.connect(f"service={asked['service']}", autocommit=True) as connection:
         answer = connection.execute(
             "SELECT session_user::text, current_user::text, "
-            "coalesce((SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()), false)"
+            "coalesce((SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()), false), host(inet_client_addr())"
         ).fetchone()
         roles = connection.execute(
             "SELECT rolname::text, rolcanlogin, shobj_description(oid, 'pg_authid') FROM pg_roles WHERE rolname = ANY (%s)",
             ([answer[0], asked["former"]],),
         ).fetchall()
     found = {name: {"can_login": can_login, "note": note} for name, can_login, note in roles}
-    print(json.dumps({**dict(zip(("login", "acts_as", "tls"), answer)), "roles": found}))
+    print(json.dumps({**dict(zip(("login", "acts_as", "tls", "address"), answer)), "roles": found}))
 except psycopg.Error as error:
     print(json.dumps({"error": " ".join(str(error).split())}))
 """

@@ -28,6 +28,10 @@ def ssh_variables(host, private_key_file, which="auto"):
         "StrictHostKeyChecking": "accept-new",
         "UserKnownHostsFile": f"{key}.known_hosts",
         "IdentitiesOnly": "yes",
+        # A migration or an installation says nothing for long, and a firewall in between forgets a connection that does.
+        # It also ends what a host that went away has left: after a minute.
+        "ServerAliveInterval": "15",
+        "ServerAliveCountMax": "4",
     }
     return {
         "ansible_host": address(host, which),

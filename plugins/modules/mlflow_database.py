@@ -350,8 +350,7 @@ class Database:
             ):
                 self.kept.append(name)
             else:
-                self.act(f"lock login {name}", "ALTER ROLE {} NOLOGIN", [name])
-
+                self.act(f"lock login {name} and forget its password", "ALTER ROLE {} NOLOGIN PASSWORD NULL", [name])
 
     def _rotation(self, name):
         """Which rotation a login's password belongs to; later ones compare as greater."""

@@ -74,9 +74,8 @@ options:
     choices: [read, begun, renewed, prepared, retired, ended]
     default: read
   run:
-    description: What tells this run from others.
+    description: What tells this run from others. Needed for all states but V(read).
     type: str
-    default: ""
   who:
     description: Who runs it, for the message that another run gives.
     type: str
@@ -113,19 +112,28 @@ options:
   version:
     description: The rotation. Needed for V(prepared) and V(retired).
     type: str
-    default: ""
   created:
-    description: When it began, as seconds of the epoch. A later rotation fences off earlier ones.
+    description:
+      - When it began, as seconds of the epoch. A later rotation fences off earlier ones.
+      - Needed for V(prepared) and V(retired).
     type: float
-    default: 0
   active:
-    description: The role that the rotation makes active. For V(begun) the one that is active now.
+    description:
+      - The role that the rotation makes active. For V(begun) the one that is active now.
+      - Needed for V(prepared) and V(retired).
     type: str
-    default: ""
   retiring:
-    description: The role that it retires.
+    description: The role that it retires. Needed for V(retired).
     type: str
-    default: ""
+  addresses:
+    description:
+      - The addresses of the hosts that have got the new login, as the database sees them.
+      - A session of O(retiring) from another one is of a machine that was forgotten, and that would be without a login. It is
+        not ended. If it is there for another 90 seconds, V(retired) fails, names it and locks nothing.
+      - Where none is given, or with O(emergency), nobody asks where a session is from.
+    type: list
+    elements: str
+    default: []
   password:
     description: The new password, for V(prepared). For V(begun) the one that O(active) should have.
     type: str
@@ -221,6 +229,8 @@ CALM_LOOKS = 3
 # For how long a statement may be blocked before somebody looks by whom; in an emergency at once.
 PATIENT_SECONDS = 1
 LOOK_SECONDS = 0.2
+# For how long a machine that nobody knows may keep its sessions; those of one that lost its power are gone after a minute.
+STRANGE_SECONDS = 90
 # For how long the role that is to be locked may change itself at the same time.
 COLLISIONS_SECONDS = 60
 
@@ -540,7 +550,18 @@ class Steps:
                     f"{', '.join(sorted({str(session.address) for session in late}))}. That machine has the old service "
                     "file; is it in the inventory, and did something else write the file? Run site.yml, then this again."
                 )
-            busy = [session for session in sessions if not session.is_spent(self.params["recycle"], self.params["grace"])]
+            strange = [session for session in sessions if self._is_strange(session)]
+            if strange and self.clock() > min(begun + STRANGE_SECONDS, deadline):
+                raise pg.PostgresqlError(
+                    f"{old} is not locked: it has sessions from a machine that is not in the inventory: "
+                    f"{'; '.join(map(str, strange))}. With the role it would lose its login. Add it to the inventory, or end "
+                    "what logs in there, and run this again; with -e rotate_emergency=true its sessions are ended."
+                )
+            busy = [
+                session
+                for session in sessions
+                if session in strange or not session.is_spent(self.params["recycle"], self.params["grace"])
+            ]
             calm = 0 if busy else calm + 1
             if calm == CALM_LOOKS or self.clock() > deadline:
                 break
@@ -558,6 +579,10 @@ class Steps:
     def step_in_lease(self):
         with self.exclusive():
             self.renew_lease()
+
+    def _is_strange(self, session):
+        """One through a socket has no address, and is the database's own host's."""
+        return bool(self.params["addresses"] and session.address and session.address not in self.params["addresses"])
 
     def sessions_of(self, role):
         return [Session(*row) for row in self.session.rows(SESSIONS, (role,))]
@@ -691,7 +716,7 @@ def main():
                 "default": "read",
                 "choices": ["read", "begun", "renewed", "prepared", "retired", "ended"],
             },
-            "run": {"type": "str", "default": ""},
+            "run": {"type": "str"},
             "who": {"type": "str", "default": ""},
             "does": {"type": "str", "default": "rotates the password"},
             "process": {"type": "dict", "default": {}},
@@ -699,10 +724,11 @@ def main():
             "take_from": {"type": "str", "default": ""},
             "lease_seconds": {"type": "int", "default": 60},
             "lease_wait": {"type": "int", "default": 0},
-            "version": {"type": "str", "default": ""},
-            "created": {"type": "float", "default": 0},
-            "active": {"type": "str", "default": ""},
-            "retiring": {"type": "str", "default": ""},
+            "version": {"type": "str"},
+            "created": {"type": "float"},
+            "active": {"type": "str"},
+            "retiring": {"type": "str"},
+            "addresses": {"type": "list", "elements": "str", "default": []},
             "password": {"type": "str", "no_log": True},
             "recycle": {"type": "int", "default": 60},
             "grace": {"type": "int", "default": 10},

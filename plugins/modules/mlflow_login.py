@@ -74,6 +74,11 @@ tls:
   description: Whether the connection is encrypted.
   returned: success
   type: bool
+address:
+  description: The address that the database sees it come from. Null through a Unix socket.
+  returned: success
+  type: str
+  sample: 10.0.1.7
 """
 
 from ansible.module_utils.basic import AnsibleModule
@@ -100,7 +105,7 @@ def main():
     wrong = problem(answer, module.params)
     if wrong:
         module.fail_json(msg=wrong)
-    module.exit_json(changed=False, **{name: answer[name] for name in ("login", "acts_as", "tls")})
+    module.exit_json(changed=False, **{name: answer[name] for name in ("login", "acts_as", "tls", "address")})
 
 
 if __name__ == "__main__":
