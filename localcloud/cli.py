@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import fcntl
 import json
 import os
@@ -12,12 +13,13 @@ import shutil
 import signal
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
-from .config import Config
+from .config import Config, taken_slots
 from .errors import LocalCloudError
 from .parts.images import Images
-from .parts.shell import Process
+from .parts.shell import Process, write_whole
 
 NEEDED = {
     "dnsmasq": "dnsmasq-base",
@@ -76,7 +78,7 @@ def start(config: Config, images: list[str]) -> None:
     missing = sorted({package for command, package in NEEDED.items() if not shutil.which(command)})
     if missing:
         raise LocalCloudError(f"commands are missing on this host: apt-get install {' '.join(missing)}")
-    _refuse_same_slot(config)
+    config = take_slot(config.home)
     cache = Images(config.cache_dir)
     for image in images:
         cache.ensure(image, progress=_say)
@@ -164,36 +166,35 @@ def _unsettled(config: Config) -> bool:
     return not parts or any(not part["settled"] for part in parts["machines"] + parts["databases"])
 
 
-def _refuse_same_slot(config: Config) -> None:
-    others = config.home / "clouds"
-    for folder in others.iterdir() if others.is_dir() else []:
-        slot_file = folder / "slot"
-        taken = slot_file.read_text(encoding="ascii").strip() if slot_file.exists() else None
-        if folder.name == config.name and taken not in (None, str(config.slot)):
-            raise LocalCloudError(
-                f"LOCALCLOUD_SLOT is {config.slot}, but the local cloud {config.name} was made in slot {taken}."
-            )
-        if folder.name != config.name and taken == str(config.slot):
-            raise LocalCloudError(
-                f"LOCALCLOUD_SLOT is {config.slot}, which the local cloud {folder.name} has; choose another (0 to 9)."
-            )
-    config.cloud_dir.mkdir(parents=True, exist_ok=True)
-    (config.cloud_dir / "slot").write_text(f"{config.slot}\n", encoding="ascii")
+def take_slot(home: Path, environ: dict[str, str] | None = None) -> Config:
+    """Note the slot of the environment's cloud, so that no other one takes it; raises LocalCloudError where one has it."""
+    with _locked(home / ".slots.lock"):
+        # Only now: another cloud may have taken the one that was free before.
+        config = Config.from_environment(environ)
+        for name, taken in taken_slots(home).items():
+            if name == config.name and taken != config.slot:
+                raise LocalCloudError(f"LOCALCLOUD_SLOT is {config.slot}, but the local cloud {name} was made in slot {taken}.")
+            if name != config.name and taken == config.slot:
+                raise LocalCloudError(
+                    f"LOCALCLOUD_SLOT is {config.slot}, which the local cloud {name} has; choose another (0 to 9), or none."
+                )
+        config.cloud_dir.mkdir(parents=True, exist_ok=True)
+        # Others look at it without the lock.
+        write_whole(config.slot_file, f"{config.slot}\n")
+    return config
 
 
-class _one_at_a_time:  # noqa: N801 - used like a function
+def _one_at_a_time(config: Config) -> contextlib.AbstractContextManager:
     """Two ``up`` or ``down`` of one cloud at once wait for each other."""
+    return _locked(config.home / f".{config.name}.lock")
 
-    def __init__(self, config: Config):
-        config.home.mkdir(parents=True, exist_ok=True)
-        self.path = config.home / f".{config.name}.lock"
 
-    def __enter__(self) -> None:
-        self.handle = self.path.open("w", encoding="ascii")
-        fcntl.flock(self.handle, fcntl.LOCK_EX)
-
-    def __exit__(self, *_: object) -> None:
-        self.handle.close()
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", encoding="ascii") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
 
 
 def _say(text: str) -> None:

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from .errors import LocalCloudError
 
 DEFAULT_HOME = "/var/lib/mlflow-aws-localcloud"
 MAX_SLOT = 9
+NETWORK_DEVICES = Path("/sys/class/net")
 
 
 @dataclass(frozen=True)
@@ -23,7 +25,8 @@ class Config:
     Attributes:
         home: folder of all clouds and their shared caches (``LOCALCLOUD_HOME``).
         name: name of this cloud (``LOCALCLOUD_NAME``, default ``default``).
-        slot: number from 0 to 9 that picks the addresses (``LOCALCLOUD_SLOT``, default 0).
+        slot: number from 0 to 9 that picks the addresses (``LOCALCLOUD_SLOT``). By default that in which the cloud was made,
+            or the lowest that is free; 0 is for the cloud ``default`` alone.
     """
 
     home: Path
@@ -40,13 +43,17 @@ class Config:
                 f"LOCALCLOUD_NAME is {name!r}; wanted 1 to 16 characters: a lower-case letter, "
                 "then lower-case letters, digits and dashes."
             )
-        text = env.get("LOCALCLOUD_SLOT") or "0"
-        if not re.fullmatch(r"[0-9]", text):
-            raise LocalCloudError(f"LOCALCLOUD_SLOT is {text!r}; wanted a number from 0 to {MAX_SLOT}.")
         home = Path(env.get("LOCALCLOUD_HOME") or DEFAULT_HOME)
         if not home.is_absolute():
             raise LocalCloudError(f"LOCALCLOUD_HOME is {str(home)!r}; wanted an absolute path.")
-        return cls(home=home, name=name, slot=int(text))
+        text = env.get("LOCALCLOUD_SLOT") or ""
+        if not re.fullmatch(r"[0-9]?", text):
+            raise LocalCloudError(f"LOCALCLOUD_SLOT is {text!r}; wanted a number from 0 to {MAX_SLOT}.")
+        return cls(home=home, name=name, slot=int(text) if text else _own_slot(home, name))
+
+    @property
+    def slot_file(self) -> Path:
+        return self.cloud_dir / "slot"
 
     @property
     def cache_dir(self) -> Path:
@@ -110,3 +117,26 @@ class Config:
     def status_file(self) -> Path:
         """What the daemon last saw of the parts."""
         return self.cloud_dir / "status.json"
+
+
+def taken_slots(home: Path) -> dict[str, int]:
+    """The slot of each cloud of this home, by its name."""
+    taken = {}
+    for file in home.glob("clouds/*/slot"):
+        # A cloud that is removed at this moment has none any more.
+        with contextlib.suppress(FileNotFoundError):
+            taken[file.parent.name] = int(file.read_text(encoding="ascii"))
+    return taken
+
+
+def _own_slot(home: Path, name: str) -> int:
+    taken = taken_slots(home)
+    if name in taken:
+        return taken[name]
+    # A cloud of another home has its device, which goes only when that is down.
+    free = (n for n in range(MAX_SLOT + 1) if n not in taken.values() and not (NETWORK_DEVICES / f"lcapi{n}").exists())
+    slot = next((n for n in free if n or name == "default"), None)
+    if slot is None:
+        clouds = ", ".join(sorted(taken)) or "of another LOCALCLOUD_HOME"
+        raise LocalCloudError(f"no slot is free for the local cloud {name}: reset one of those that there are ({clouds}).")
+    return slot

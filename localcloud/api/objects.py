@@ -369,6 +369,16 @@ def _complete_upload(complete: Any) -> Any:
     return wrapper
 
 
+def _name_upload(init: Any) -> Any:
+    """With what XML can say of its name. An answer that can't be read says nothing but its status."""
+
+    @functools.wraps(init)
+    def wrapper(self: Any, upload_id: Any) -> None:
+        init(self, "".join(sign for sign in str(upload_id) if sign.isprintable()))
+
+    return wrapper
+
+
 def _parts_of(read: Any) -> Any:
     """With S3's answer where the list of parts can't be read; moto's is 500."""
 
@@ -395,6 +405,7 @@ def install() -> None:
     s3_models.tempfile = type("NoTempfile", (), {"SpooledTemporaryFile": staticmethod(lambda *a, **k: _NoBuffer())})
     s3_models.FakeMultipart.complete = _complete
     backend, responses = s3_models.S3Backend, s3_responses.S3Response
+    s3_exceptions.NoSuchUpload.__init__ = _name_upload(s3_exceptions.NoSuchUpload.__init__)
     backend.complete_multipart_upload = _complete_upload(backend.complete_multipart_upload)
     responses._complete_multipart_body = _parts_of(responses._complete_multipart_body)
     s3_models.compute_checksum = compute_checksum

@@ -23,6 +23,7 @@ from .images import Images
 from .machines import Machines
 from .names import Names
 from .network import Network
+from .shell import write_whole
 
 LOG = logging.getLogger(__name__)
 LOOK_SECONDS = 2.0
@@ -120,9 +121,7 @@ class Reconciler:
                 for d in desired.databases
             ],
         }
-        temporary = self.config.status_file.with_suffix(".new")
-        temporary.write_text(json.dumps(answer), encoding="utf-8")
-        temporary.replace(self.config.status_file)
+        write_whole(self.config.status_file, json.dumps(answer))
 
     def _submit(self, part: str, work: Callable[..., None], *args: object) -> None:
         with self._busy_lock:

@@ -59,6 +59,13 @@ def start_time(pid: int) -> str | None:
     return None if fields[0] in "ZX" else fields[19]
 
 
+def write_whole(path: Path, text: str) -> None:
+    """Write a file in one step, for those who may read it at this moment."""
+    temporary = path.with_suffix(".new")
+    temporary.write_text(text, encoding="utf-8")
+    temporary.replace(path)
+
+
 class Process:
     """
     A process remembered in a file by pid and start time, so that a later daemon finds it again
@@ -83,9 +90,7 @@ class Process:
         self.remember(child.pid)
 
     def remember(self, pid: int) -> None:
-        temporary = self.record.with_suffix(".new")
-        temporary.write_text(json.dumps({"pid": pid, "start": start_time(pid)}), encoding="utf-8")
-        temporary.replace(self.record)
+        write_whole(self.record, json.dumps({"pid": pid, "start": start_time(pid)}))
 
     @property
     def pid(self) -> int | None:

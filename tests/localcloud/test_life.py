@@ -3,7 +3,7 @@
 """
 The life of a local cloud with real machines and databases: made, cut off, found again, and gone without a trace.
 
-Needs root. It uses slot 9, a slot that nothing else here uses.
+Needs root. It uses a slot that is free.
 """
 
 from __future__ import annotations
@@ -24,9 +24,13 @@ import botocore.exceptions
 import psycopg
 import pytest
 
+from localcloud.config import Config
+
 REPOSITORY = Path(__file__).resolve().parents[2]
-NAME, SLOT = "life", "9"
-BRIDGE_ADDRESS = "172.22.0.1"
+NAME = "life"
+CONFIG = Config.from_environment({**os.environ, "LOCALCLOUD_NAME": NAME, "LOCALCLOUD_SLOT": ""})
+SLOT = str(CONFIG.slot)
+BRIDGE_ADDRESS = CONFIG.default_vpc_cidr.replace(".0/16", ".1")
 REGION = "eu-central-1"
 PASSWORD = "Not-a-secret.1"
 
@@ -339,7 +343,7 @@ def test_down_leaves_nothing_and_up_brings_all_back(cloud):
     assert status()["state"] == "down"
     must(localcloud("up"))
     assert cloud.machine_state() == "running"
-    assert cloud.ssh("hostname").startswith("ip-172-22-")
+    assert cloud.ssh("hostname").startswith("ip-" + "-".join(BRIDGE_ADDRESS.split(".")[:2]) + "-")
     assert cloud.sql("SELECT to_regclass('survives')::text") == "('survives',)"
 
 
