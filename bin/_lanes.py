@@ -3,7 +3,7 @@
 """
 Run molecule scenarios, two at a time, each lane on a local cloud of its own. Called by bin/test.
 
-    python bin/_lanes.py LOG_DIR [--beside NAME COMMAND] SCENARIO…
+    python bin/_lanes.py LOG_DIR [--clouds NAME NAME] [--beside NAME COMMAND] SCENARIO…
 
 A scenario waits for machines half of its time, so that two take two thirds of the time of one after the other. The command
 (one argument, for a shell) runs beside both lanes and cares for its own cloud. Prints how far each is, and of a failed one
@@ -24,19 +24,17 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 
-# Names and slots that nothing else takes by default; the first is the one that a person's own runs take.
-CLOUDS = [
-    (os.environ.get("LOCALCLOUD_NAME", "test"), os.environ.get("LOCALCLOUD_SLOT", "1")),
-    ("test2", os.environ.get("LOCALCLOUD_SECOND_SLOT", "6")),
-]
+# The first is the one that a person's own runs take.
+CLOUDS = [os.environ.get("LOCALCLOUD_NAME", "test"), "test2"]
 SHOWN_SECONDS = 20
 # Ansible's tasks, and pytest's tests.
 STEP = re.compile(r"^(?:TASK \[(.*?)\]|tests/\S+::(\S+))", re.MULTILINE)
 
 
 class Lanes:
-    def __init__(self, log_dir, scenarios, beside=None):
+    def __init__(self, log_dir, scenarios, clouds=CLOUDS, beside=None):
         self.log_dir = Path(log_dir)
+        self.clouds = clouds
         self.beside = beside
         self.beside_failed = False
         self.waiting = list(scenarios)
@@ -61,9 +59,9 @@ class Lanes:
         finally:
             self.children.remove(child)
 
-    def lane(self, name, slot):
+    def lane(self, name):
         # In a log, no boxes as wide as a terminal.
-        environ = {**os.environ, "LOCALCLOUD_NAME": name, "LOCALCLOUD_SLOT": slot, "TERM": "dumb", "NO_COLOR": "1"}
+        environ = {**os.environ, "LOCALCLOUD_NAME": name, "TERM": "dumb", "NO_COLOR": "1"}
         cloud = [sys.executable, "-m", "localcloud"]
         was_up = subprocess.run([*cloud, "status"], env=environ, capture_output=True).returncode == 0
         cloud_log = self.log_dir / f"localcloud-{name}.log"
@@ -108,7 +106,9 @@ class Lanes:
         outcome = SimpleNamespace(code=1)
         yield outcome
         del self.running[title]
-        seconds = time.monotonic() - begin
+        seconds, ended = time.monotonic() - begin, time.time()
+        with self.lock, (self.log_dir / "timeline").open("a", encoding="utf-8") as file:
+            file.write(f"{ended - seconds:.1f} {ended:.1f} {title}\n")
         if outcome.code:
             end = "\n    ".join(log.read_text(errors="replace").splitlines()[-80:])
             self.say(f"{title}: failed after {seconds:.0f} s (exit code {outcome.code}). The end of {log}:\n    {end}")
@@ -133,7 +133,7 @@ class Lanes:
         signal.signal(signal.SIGTERM, self.stop)
         signal.signal(signal.SIGINT, self.stop)
         threading.Thread(target=self.show, daemon=True).start()
-        lanes = [threading.Thread(target=self.lane, args=cloud) for cloud in CLOUDS[: max(1, len(self.waiting))]]
+        lanes = [threading.Thread(target=self.lane, args=[cloud]) for cloud in self.clouds[: max(1, len(self.waiting))]]
         if self.beside:
             lanes.append(threading.Thread(target=self.run_beside))
         for lane in lanes:
@@ -146,10 +146,11 @@ class Lanes:
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("log_dir")
+    parser.add_argument("--clouds", nargs=2, metavar="NAME", default=CLOUDS)
     parser.add_argument("--beside", nargs=2, metavar=("NAME", "COMMAND"))
     parser.add_argument("scenarios", nargs="+", metavar="SCENARIO")
     arguments = parser.parse_args()
-    return Lanes(arguments.log_dir, arguments.scenarios, arguments.beside).run()
+    return Lanes(arguments.log_dir, arguments.scenarios, arguments.clouds, arguments.beside).run()
 
 
 if __name__ == "__main__":

@@ -121,6 +121,7 @@ SANDBOX = {
     "NoNewPrivileges": "true",
     "ProtectSystem": "strict",
     "ProtectHome": "true",
+    "InaccessiblePaths": "-/var/log",
     "PrivateTmp": "true",
     "PrivateDevices": "true",
     "PrivateUsers": "true",
@@ -191,6 +192,37 @@ UNITS = {
 }
 
 
+def test_a_service_that_ends_has_the_time_that_its_first_process_may_take_to_hear_of_it():
+    """It may look after a worker that hangs for so long, and each worker may drain and shut down after it."""
+    for unit in ("mlflow.service", "mlflow-next.service"):
+        name, given = UNITS[unit]
+        found = directives(template(name, **given))
+        hangs, shuts = (int(re.search(rf"--{option} (\d+)", found["ExecStart"][0])[1])
+                        for option in ("timeout-worker-healthcheck", "timeout-graceful-shutdown"))  # fmt: skip
+        # 60 is what is given for the drain.
+        assert int(found["TimeoutStopSec"][0]) >= 60 + hangs + shuts
+        assert found["OOMPolicy"] == ["continue"] and found["KillMode"] == ["mixed"]
+
+
+def test_removing_ends_and_leaves_the_server_its_memory():
+    """One that hangs holds the lock by which hosts take turns, and what it takes the server's processes do not have."""
+    name, given = UNITS["mlflow-gc.service"]
+    found = directives(template(name, **given))
+    assert found["Type"] == ["oneshot"]
+    # systemd gives such a unit no end by itself, and takes a start for the whole of its work.
+    assert re.fullmatch(r"(\d+)h", found["TimeoutStartSec"][0]) and int(found["TimeoutStartSec"][0][:-1]) <= 24
+    assert found["MemoryMax"] == ["1G"] and int(found["OOMScoreAdjust"][0]) > 0
+
+
+def test_a_stand_in_does_not_stay_beside_a_service_that_has_come_back_by_itself():
+    """As where the database was away between the two steps of a hand-over."""
+    name, given = UNITS["mlflow.service"]
+    (after,) = directives(template(name, **given))["ExecStartPost"]
+    assert after.endswith("systemctl stop --no-block mlflow-next.service")
+    name, given = UNITS["mlflow-next.service"]
+    assert "ExecStartPost" not in directives(template(name, **given))
+
+
 @pytest.mark.parametrize("unit", UNITS)
 def test_what_reads_peoples_models_can_do_nothing_else_to_the_host(unit):
     name, given = UNITS[unit]
@@ -235,6 +267,16 @@ def test_the_service_checks_its_database_as_it_is_told(sslmode, checked):
     found = dict(line.split("=", 1) for line in text.splitlines() if "=" in line and line[0] not in "#[")
     assert found["sslmode"] == sslmode
     assert (found.get("sslrootcert") == "/etc/mlflow/database-ca.pem") == checked
+
+
+def test_a_database_that_goes_away_without_a_word_is_noticed_in_half_a_minute():
+    """Also while something that was sent is not acknowledged, for which the kernel tries for a quarter of an hour."""
+    text = template("pg_service.conf.j2", mlflow_server_database_sslmode="require")
+    found = dict(line.split("=", 1) for line in text.splitlines() if "=" in line and line[0] not in "#[")
+    assert 0 < int(found["tcp_user_timeout"]) <= 30_000
+    idle, every, tries = (int(found[f"keepalives_{name}"]) for name in ("idle", "interval", "count"))
+    assert idle + every * tries <= 60
+    assert 0 < int(found["connect_timeout"]) <= 10
 
 
 def test_who_says_nothing_has_the_name_in_the_databases_certificate_checked():

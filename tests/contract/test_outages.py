@@ -176,3 +176,31 @@ def test_a_protection_that_can_not_be_set_again_is_said(teardown):
     code, changes, said = teardown(REFUSED, protected={"failed": True, "msg": "ExpiredToken"})
     assert code != 0
     assert "may be WITHOUT its protection from deletion" in said and "The reason: ExpiredToken" in said
+
+
+# -- what is not made in another one's place ---------------------------------------------------------------------------
+
+
+def test_two_instances_of_one_name_are_refused_by_their_ids(fleet):
+    """Two runs that found one missing at the same time have made it twice; which of them serves is not to be guessed."""
+    twins = [instance(1), {**instance(2), "tags": instance(1)["tags"]}]
+    rc, cloud = fleet(twins)
+    assert rc != 0 and "more than one instance named x-server-1: i-1, i-2" in " ".join(cloud.output.split())
+    assert stopped(cloud) == []
+
+
+SECRET_MODULE = "mlops.mlflow_aws.secretsmanager_password"
+
+
+@pytest.mark.parametrize("host, empty, refused", [("db.old", False, True), ("db.old", True, False), ("", False, False),
+                                                  ("not-made-yet", False, False)])  # fmt: skip
+def test_an_empty_database_in_place_of_one_that_is_gone_needs_a_second_word(tmp_path, host, empty, refused):
+    secret = {"name": {"username": "a", "password": "b", "host": host}}
+    rules = [{"module": SECRET_MODULE, "answers": [{"secrets": secret}]}]
+    role = Pretended(tmp_path, rules)
+    variables = {"rds_name": "x", "rds_identifier": "x-db", "rds_admin_secret": "name", "__rds_current": {}}
+    variables["rds_make_empty"] = empty
+    rc = role.run("rds", variables, tasks_from="secret")
+    said = " ".join(role.output.split())
+    assert (rc != 0) == refused, said
+    assert ("RDS has no instance of that name any more" in said) == refused

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shlex
 import subprocess
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from expressions import evaluated
+from pretended import Pretended
 from repository import ROOT, load_yaml
 
 ROLE = ROOT / "roles" / "mlflow_server"
@@ -175,3 +177,69 @@ def test_other_processes_are_wanted_where_something_else_would_be_read(tmp_path)
     ]
     answers = [answer for (answer,) in evaluated("mlflow_server", tmp_path, cases, ["__mlflow_server_replace | bool"])]
     assert answers == [False, True, True, True, True, False]
+
+
+def test_one_host_at_a_time_has_twice_as_many_connections():
+    """Where all of them hand over at once, the database would refuse the half."""
+    block = load_yaml(ROLE / "tasks" / "service.yml")[0]["block"]
+    assert [task.get("throttle") for task in block if task["name"].startswith("Hand over")] == [1]
+
+
+def test_versions_that_nobody_needs_go_where_others_were_switched_to(tmp_path):
+    """Not in a plan, and not where nothing was replaced."""
+    (task,) = [task for task in load_yaml(ROLE / "tasks" / "switch.yml") if task["name"] == "Remove versions that nobody needs"]
+    cases = [{"__mlflow_server_replace": there, "in_a_plan": plan} for there in (True, False) for plan in (False, True)]
+    answers = evaluated("mlflow_server", tmp_path, cases, [task["when"].replace("ansible_check_mode", "in_a_plan")])
+    assert answers == [[True], [False], [False], [False]]
+
+
+def test_nobody_is_upgraded_while_a_host_is_away(order, tmp_path):
+    """It would go on with the version of before, on a schema that this version does not know."""
+    number = place(order, "Refuse an upgrade while a host is away")
+    assert number < place(order, "Migrate the database and make the administrator")
+    cases = [
+        {"__mlflow_server_upgrades": upgrades, "all_hosts": ["a", "b"], "hosts": hosts}
+        for upgrades in (True, False)
+        for hosts in (["a"], ["a", "b"])
+    ]
+    condition = " and ".join(f"({each})" for each in order[number]["when"])
+    condition = condition.replace("ansible_play_hosts_all", "all_hosts").replace("ansible_play_hosts", "hosts")
+    assert evaluated("mlflow_server", tmp_path, cases, [condition]) == [[True], [False], [False], [False]]
+
+
+def test_another_version_is_tried_on_one_host_first():
+    play = next(play for play in load_yaml(ROOT / "playbooks" / "site.yml") if play["name"] == "Make sure of the MLflow servers")
+    (block,) = (task["block"] for task in play["tasks"] if "block" in task)
+    found = {task["name"]: (number, task) for number, task in enumerate(block)}
+    names = ("Switch to it", "Leave the other hosts what they are", "Switch the others to it")
+    first, stop, others = (found[name] for name in names)
+    assert first[0] < stop[0] < others[0]
+    assert first[1]["when"] == "mlflow_aws_goes_first in ['', inventory_hostname]"
+    assert stop[1]["when"] == ["mlflow_aws_goes_first != ''", "mlflow_aws_goes_first not in ansible_play_hosts"]
+
+
+def damage(tmp_path, whole):
+    """The role's look at a venv, on this machine; whether its mark is still there."""
+    venv = tmp_path / "venv"
+    (venv / "bin").mkdir(parents=True)
+    (venv / "service").mkdir()
+    python = venv / "bin" / "python"
+    python.write_text(f"#!/bin/sh\n{'true' if whole else 'echo mlflow/__init__.py is not what was installed >&2; false'}\n")
+    python.chmod(0o755)
+    mark = venv / "finished"
+    mark.write_text("")
+    # What can't be asked for without systemd; nothing runs from here.
+    (tmp_path / "path").mkdir()
+    (tmp_path / "path" / "systemctl").write_text("#!/bin/sh\ncase $1 in show) echo 0;; *) false;; esac\n")
+    (tmp_path / "path" / "systemctl").chmod(0o755)
+    rules = [{"module": "mlops.mlflow_aws.host_files", "answers": [{"changed": True}]}]
+    role = Pretended(tmp_path, rules)
+    variables = {"__mlflow_server_venv": str(venv), "__mlflow_server_mark_file": str(mark)}
+    assert role.run("mlflow_server", variables, tasks_from="damaged") == 0, role.output
+    return [asked["absent"] for _module, asked in role.calls] == [[str(mark)]]
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_what_a_loss_of_power_has_emptied_is_installed_anew(tmp_path, monkeypatch, whole):
+    monkeypatch.setenv("PATH", f"{tmp_path / 'path'}:{os.environ['PATH']}")
+    assert damage(tmp_path, whole) != whole
