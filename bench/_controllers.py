@@ -30,6 +30,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests"), str(ROOT / "tests" / "faults")]
 
 # What is run, and how often of a hundred.
 SHARES = {"site": 40, "rotate": 30, "another version": 15, "gc": 15}
+CLIENTS = {"writers": 3, "readers": 4, "uploaders": 1}
 # Seconds between two runs of a person, and after which one is killed.
 PAUSE, LIFE = (0, 15), (2, 90)
 # The lines by which Ansible says why a run ended.
@@ -142,8 +143,7 @@ def main() -> None:
     parser.add_argument("--versions", nargs="+", default=["3.17.2"], help="of MLflow; the first is there at the end")
     parser.add_argument("--seed", default=str(time.time_ns()), help="of chance, to have the same again")
     arguments = parser.parse_args()
-    os.environ.setdefault("LOCALCLOUD_NAME", "bench-controllers")
-    os.environ.setdefault("LOCALCLOUD_SLOT", "3")
+    os.environ.setdefault("LOCALCLOUD_NAME", "bench-control")
 
     from deployment import Deployment
     from ledger import KINDS, Ledger
@@ -158,7 +158,8 @@ def main() -> None:
             deployment.up()
             login = deployment.user
             begin, lock = time.monotonic(), threading.Lock()
-            with deployment.elsewhere(), Ledger(deployment.addresses, login["username"], login["password"]) as ledger:
+            # As many clients as leave the playbooks some of these processors.
+            with Ledger(deployment.addresses, login["username"], login["password"], **CLIENTS) as ledger:
                 Deleter(ledger).start()
                 controllers = [
                     Controller(number, deployment, arguments.versions, begin + arguments.seconds, arguments.seed, lock)

@@ -51,7 +51,7 @@ def table(rows: list[dict]) -> str:
 
 
 def main() -> None:
-    os.environ.update(LOCALCLOUD_NAME="bench", LOCALCLOUD_SLOT=os.environ.get("LOCALCLOUD_SLOT", "2"))
+    os.environ["LOCALCLOUD_NAME"] = "bench"
     # The user's own client.env stays as it is.
     os.environ["QUICKSTART_DIR"] = str(RESULTS / "quickstart")
     subprocess.run([*CLOUD, "reset"], cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)

@@ -218,7 +218,6 @@ def main() -> None:
         parser.error(f"--processors {arguments.processors:g} for {max(arguments.sizes)} machines: wanted is a number that leaves "
                      f"something of this computer's {os.cpu_count()} processors to Ansible and the database")  # fmt: skip
     os.environ["LOCALCLOUD_NAME"] = os.environ.get("LOCALCLOUD_NAME") or "bench-fleet"
-    os.environ["LOCALCLOUD_SLOT"] = os.environ.get("LOCALCLOUD_SLOT") or "7"
 
     folder = RESULTS / "fleet"
     rows, fleets = [], []

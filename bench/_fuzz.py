@@ -432,7 +432,6 @@ def main() -> None:
     parser.add_argument("--keep", action="store_true", help="leave the cloud up, and use it as it is the next time")
     arguments = parser.parse_args()
     os.environ["LOCALCLOUD_NAME"] = os.environ.get("LOCALCLOUD_NAME") or "bench-fuzz"
-    os.environ["LOCALCLOUD_SLOT"] = os.environ.get("LOCALCLOUD_SLOT") or "9"
     # The certificate is the server's own; that it is trusted is not what is looked at.
     urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
 

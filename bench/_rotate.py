@@ -33,7 +33,6 @@ def main() -> None:
     parser.add_argument("--recycle", type=int, default=60, help="mlflow_server_pool_recycle")
     arguments = parser.parse_args()
     os.environ.setdefault("LOCALCLOUD_NAME", "bench-rotate")
-    os.environ.setdefault("LOCALCLOUD_SLOT", "3")
 
     from deployment import Deployment
     from load import Load, figures

@@ -882,7 +882,6 @@ def main() -> None:
         # Its tasks have other names.
         arguments.only = [part for part in arguments.only if part != "packages"]
     os.environ["LOCALCLOUD_NAME"] = os.environ.get("LOCALCLOUD_NAME") or "bench-serve"
-    os.environ["LOCALCLOUD_SLOT"] = os.environ.get("LOCALCLOUD_SLOT") or "5"
 
     folder = RESULTS / "serve"
     cloud = Pair(folder)

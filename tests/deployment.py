@@ -13,6 +13,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -36,6 +37,16 @@ def plain(value):
     return value["__ansible_unsafe"] if isinstance(value, dict) and "__ansible_unsafe" in value else value
 
 
+def at(task, command):
+    """The environment of a run in which this command runs right before this task."""
+    return {
+        "ANSIBLE_CALLBACK_PLUGINS": str(ROOT / "tests" / "rotation" / "callback_plugins"),
+        "ANSIBLE_CALLBACKS_ENABLED": "at_task",
+        "AT_TASK": task,
+        "AT_COMMAND": command,
+    }
+
+
 @contextlib.contextmanager
 def deployed(folder, **options):
     """A deployment for all tests of a folder, removed at the end; or the one that is up in the cloud of that name."""
@@ -50,23 +61,24 @@ def deployed(folder, **options):
 
 
 class Deployment:
-    def __init__(self, folder, servers=2, recycle=3, grace=1, lease=5, tests="rotation", slot=4):
+    def __init__(self, folder, servers=2, recycle=3, grace=1, lease=5, tests="rotation"):
         self.folder = Path(folder)
         # Who works on these tests has a deployment up already.
         self.as_it_is = bool(os.environ.get(f"{tests.upper()}_AS_IT_IS"))
         self.servers = servers
         environ = {k: v for k, v in os.environ.items() if not k.startswith(("AWS_", "ANSIBLE_"))}
+        if "TASKS_RUN" in environ:
+            # bin/test wants to know which tasks are run.
+            environ |= {name: os.environ[name] for name in ("ANSIBLE_CALLBACK_PLUGINS", "ANSIBLE_CALLBACKS_ENABLED")}
         self.environ = {
             **environ,
             "LOCALCLOUD_NAME": os.environ.get("LOCALCLOUD_NAME", tests),
-            "LOCALCLOUD_SLOT": os.environ.get("LOCALCLOUD_SLOT", str(slot)),
             "PATH": f"{Path(sys.executable).parent}:{environ['PATH']}",
             "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
             "ANSIBLE_COLLECTIONS_PATH": str(ROOT / ".ansible" / "collections"),
             "ANSIBLE_NOCOLOR": "1",
             "PYTHONPATH": str(ROOT),
         }
-        self.config = Config.from_environment(self.environ)
         self.variables = {
             "mlflow_aws_server_count": servers,
             "mlflow_aws_database_class": "db.t4g.small",
@@ -90,6 +102,8 @@ class Deployment:
         self.was_up = self.localcloud("status")
         if not self.was_up:
             self.localcloud("up")
+        # Which slot it has is known by now.
+        self.config = Config.from_environment(self.environ)
         if not (self.was_up and self.as_it_is):
             code, output = self.site()
             assert code == 0, output[-6000:]
@@ -167,6 +181,12 @@ class Deployment:
     def site(self, *arguments, **options):
         return self.play("site.yml", *arguments, **options)
 
+    def site_changes_nothing(self):
+        code, output = self.site()
+        assert code == 0, output[-4000:]
+        changed = [int(number) for number in re.findall(r"changed=(\d+)", output)]
+        assert changed and sum(changed) == 0, output[-4000:]
+
     def rotate(self, *arguments, **options):
         return self.play("rotate-db-password.yml", *arguments, **options)
 
@@ -192,11 +212,13 @@ class Deployment:
 
     # --- the database ---
 
+    def connect(self, database="postgres", **options):
+        """As the cluster's own superuser, who does not come through the network."""
+        folder = self.config.cloud_dir / "databases" / NAME / "socket"
+        return psycopg.connect(host=str(folder), user=SUPERUSER, dbname=database, **options)
+
     def sql(self, statement, parameters=None):
-        """Run as the cluster's own superuser, who does not come through the network."""
-        with psycopg.connect(
-            host=str(self.config.cloud_dir / "databases" / NAME / "socket"), user=SUPERUSER, dbname="postgres", autocommit=True
-        ) as connection:
+        with self.connect(autocommit=True) as connection:
             cursor = connection.execute(statement, parameters)
             return cursor.fetchall() if cursor.description else []
 
@@ -226,6 +248,28 @@ class Deployment:
         if check:
             assert done.returncode == 0, f"{host}: {command}\n{done.stdout}{done.stderr}"
         return done.stdout.strip()
+
+    def serves(self, host, seconds=180):
+        """Whether a host serves, now or within so many seconds."""
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            with contextlib.suppress(Exception):
+                self.ssh(host, "mlflow-ready")
+                return True
+            time.sleep(2)
+        return False
+
+    def wait_for_connection(self, host):
+        """Until Ansible reaches a host again. The connection that it kept from before may need a while to notice."""
+        command = ["ansible", host, "-i", "inventory/local", "-m", "ansible.builtin.wait_for_connection", "-a", "timeout=120"]
+        done = subprocess.run(
+            command, cwd=ROOT, env=self.environ, text=True, capture_output=True, stdin=subprocess.DEVNULL, timeout=180
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+
+    def booted(self, host):
+        """What is another one after each start of the machine."""
+        return self.ssh(host, "systemctl show --property=UserspaceTimestampMonotonic")
 
     def main_pids(self):
         return {name: self.ssh(name, "systemctl show --property=MainPID --value mlflow.service") for name in self.hosts}

@@ -19,7 +19,7 @@ def deployment(tmp_path_factory):
     """Two servers that serve."""
     from deployment import deployed
 
-    with deployed(tmp_path_factory.mktemp("faults"), tests="faults", slot=8) as deployment:
+    with deployed(tmp_path_factory.mktemp("faults"), tests="faults") as deployment:
         yield deployment
 
 

@@ -10,14 +10,15 @@ may be lost. `then` says what else must hold: how long no write is answered at m
 from __future__ import annotations
 
 import contextlib
-import time
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from urllib.parse import urlsplit
+from pathlib import Path
 
 import boto3
 from deployment import NAME
-from ledger import KINDS
+from ledger import KINDS, Large
+from network import rules, store_is_away
 
 
 @dataclass
@@ -30,6 +31,8 @@ class Then:
     slowest: float = 90.0
     #: Whether the first host must not notice, since only the second one is broken.
     one_host: bool = False
+    #: The pause on the second host, where that must go on, too.
+    there: float = 0.0
 
 
 # The other host goes on as if nothing were; and what a database takes until it is there again.
@@ -60,29 +63,6 @@ def second(deployment):
     return sorted(deployment.hosts)[1]
 
 
-def inside(deployment, host):
-    """How a command begins that changes a machine's network. The machine itself may not."""
-    return f"ip netns exec lc{deployment.config.slot}-{deployment.hosts[host]['instance_id']}"
-
-
-@contextlib.contextmanager
-def rules(deployment, of_host):
-    """Rules of nft on machines, in a table of our own, as long as the block lasts. `of_host` gives them for a host."""
-    done = []
-    try:
-        for host in deployment.hosts:
-            chains = (
-                "add table inet faults; add chain inet faults out { type filter hook output priority -300; }; "
-                "add chain inet faults in { type filter hook input priority -300; }"
-            )
-            deployment.here(f"{inside(deployment, host)} nft '{chains}; {of_host(host)}'")
-            done.append(host)
-        yield
-    finally:
-        for host in done:
-            deployment.here(f"{inside(deployment, host)} nft delete table inet faults")
-
-
 @contextlib.contextmanager
 def connections_are_dropped(deployment):
     def established(host):
@@ -95,14 +75,6 @@ def connections_are_dropped(deployment):
         )
 
     with rules(deployment, established):
-        yield
-
-
-@contextlib.contextmanager
-def store_is_away(deployment):
-    address = urlsplit(deployment.aws["endpoint_url"]).hostname
-    # The names of that address are asked for there, too, and go on.
-    with rules(deployment, lambda host: f"add rule inet faults out ip daddr {address} tcp dport 443 drop"):
         yield
 
 
@@ -125,13 +97,60 @@ def on_the_second(command):
 def second_is_ended(deployment, how):
     deployment.ssh(second(deployment), f"nohup sh -c 'sleep 1; {how}' >/dev/null 2>&1 &", check=False)
     yield
-    deadline = time.monotonic() + 180
-    while time.monotonic() < deadline:
-        with contextlib.suppress(Exception):
-            deployment.ssh(second(deployment), "mlflow-ready")
-            return
-        time.sleep(2)
-    raise AssertionError("the host does not serve again")
+    assert deployment.serves(second(deployment)), "the host does not serve again"
+
+
+MEMORY = Path("/sys/fs/cgroup/memory")
+# What the service has left before its memory runs out, in bytes; and where only what is new counts, so that a new worker fits.
+LEFT, LEFT_AND_A_WORKER = 64 << 20, 192 << 20
+
+
+@contextlib.contextmanager
+def memory_runs_out(deployment):
+    """What the service has now and a little more is all that it may have, while somebody sends what takes more."""
+    host = second(deployment)
+    with (limited_here if MEMORY.is_dir() else limited_by_systemd)(deployment, host) as killed:
+        address, login = deployment.hosts[host]["ansible_host"], deployment.user
+        with Large([address], login["username"], login["password"]):
+            yield
+        assert killed() > 0, "the kernel has ended nothing"
+
+
+@contextlib.contextmanager
+def limited_by_systemd(deployment, host):
+    def show(name):
+        return deployment.ssh(host, f"systemctl show --property={name} --value mlflow.service")
+
+    limit, events = show("MemoryMax"), f"/sys/fs/cgroup/{show('ControlGroup')}/memory.events"
+    deployment.ssh(host, f"systemctl set-property --runtime mlflow.service MemoryMax={int(show('MemoryCurrent')) + LEFT}")
+    try:
+        yield lambda: int(deployment.ssh(host, f"sed -n 's/^oom_kill //p' {events}"))
+    finally:
+        deployment.ssh(host, f"systemctl set-property --runtime mlflow.service MemoryMax={limit}")
+
+
+@contextlib.contextmanager
+def limited_here(deployment, host):
+    """Where the kernel's memory controller is that of cgroup v1, which a machine's systemd can't use, by a group of our own."""
+    unit = f"localcloud{deployment.config.slot}-{deployment.hosts[host]['instance_id']}/payload/system.slice/mlflow.service"
+    path = re.search(":memory:/(.*)", Path("/proc/self/cgroup").read_text())[1]
+    group = MEMORY / path / "faults"
+    group.mkdir()
+    try:
+        # What they have already stays with the group that they come from.
+        for folder in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):
+                if unit in (folder / "cgroup").read_text():
+                    (group / "cgroup.procs").write_text(folder.name)
+        (group / "memory.limit_in_bytes").write_text(str(LEFT_AND_A_WORKER))
+        counts = group / "memory.oom_control"
+        yield lambda: int(dict(line.split() for line in counts.read_text().splitlines())["oom_kill"])
+    finally:
+        (group / "memory.limit_in_bytes").write_text("-1")
+        for pid in (group / "cgroup.procs").read_text().split():
+            with contextlib.suppress(OSError):
+                (group.parent / "cgroup.procs").write_text(pid)
+        group.rmdir()
 
 
 FAULTS = [
@@ -166,6 +185,13 @@ FAULTS = [
         happens=on_the_second("pkill --newest --signal KILL --uid mlflow mlflow-worker"),
         seconds=10,
         then=ONE_HOST,
+    ),
+    Fault(
+        "memory runs out",
+        when="requests take more memory than there is, and the kernel ends a process of the service",
+        happens=memory_runs_out,
+        seconds=20,
+        then=Then(pause=10, may_refuse=KINDS, one_host=True, there=10),
     ),
     Fault(
         "the first process of the service is killed",

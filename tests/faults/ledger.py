@@ -9,6 +9,7 @@ and each artifact byte by byte.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import secrets
@@ -46,6 +47,24 @@ class Entry:
     params: dict = field(default_factory=dict)
     tags: dict = field(default_factory=dict)
     artifacts: dict = field(default_factory=dict)
+
+
+class Large(Clients):
+    """Clients whose requests are as large as the server takes them. What becomes of them does not matter."""
+
+    timeout = 20
+
+    def __enter__(self):
+        self._begin(self._send, 2)
+        return self
+
+    def _send(self, number):
+        pool = self._pool(number)
+        body = json.dumps({"run_id": "no", "params": [{"key": f"k{number}", "value": "x" * (20 << 20)}]}).encode()
+        while not self.stopped.is_set():
+            with contextlib.suppress(urllib3.exceptions.HTTPError):
+                pool.request("POST", f"{API}/runs/log-batch", body=body, headers=self.headers)
+            time.sleep(PAUSE)
 
 
 class Ledger(Clients):

@@ -9,13 +9,12 @@ import json
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import boto3
 import pytest
-from deployment import APP, LOGINS, NAME, REGION, SERVICE_FILE
-
-HERE = Path(__file__).resolve().parent
+from deployment import APP, LOGINS, NAME, REGION, SERVICE_FILE, at
+from load import Load
+from network import inside, store_is_away
 
 SWAP = "Write the database's address and password"
 RETIRE = "wait for the old role"
@@ -23,16 +22,6 @@ RETIRE = "wait for the old role"
 
 def words(output):
     return " ".join(output.split())
-
-
-def at(task, command):
-    """The environment of a run in which this command runs right before this task."""
-    return {
-        "ANSIBLE_CALLBACK_PLUGINS": str(HERE / "callback_plugins"),
-        "ANSIBLE_CALLBACKS_ENABLED": "at_task",
-        "AT_TASK": task,
-        "AT_COMMAND": command,
-    }
 
 
 def finishes(deployment, under_way):
@@ -50,8 +39,7 @@ class Ssh:
     """Closes a machine's ssh, also for connections that are open, without a trace on the machine."""
 
     def __init__(self, deployment, host):
-        namespace = f"lc{deployment.config.slot}-{deployment.hosts[host]['instance_id']}"
-        self.inside = f"ip netns exec {namespace} nft"
+        self.inside = f"{inside(deployment, host)} nft"
 
     @property
     def close(self):
@@ -61,6 +49,11 @@ class Ssh:
             "add rule inet rotation input tcp dport 22 reject with tcp reset"
         )
         return f"{self.inside} '{rules}'"
+
+    @property
+    def hang(self):
+        """As of a machine that hangs: what is sent there gets no answer, not even that nobody is there."""
+        return self.close.replace("reject with tcp reset", "drop")
 
     @property
     def open(self):
@@ -262,6 +255,103 @@ def somebody_with_the_password(deployment, host, login, holds):
     finally:
         stop = "systemctl stop holder.service; systemctl reset-failed holder.service; rm -f /root/holder.*"
         deployment.ssh(host, stop, check=False)
+
+
+def test_in_an_emergency_a_host_that_hangs_is_left_behind_if_it_is_named(deployment, second):
+    old = deployment.content(APP)
+    labels = deployment.labels(APP)
+    first = next(host for host in sorted(deployment.hosts) if host != second)
+    ssh = Ssh(deployment, second)
+    subprocess.run(["sh", "-c", ssh.hang], check=True)
+    try:
+        # Nobody is left behind without being named, nor in a rotation that has time, nor one that there is not.
+        code, output = deployment.rotate(rotate_emergency=True)
+        assert code != 0
+        assert f"{second} is not in order, so nothing was changed" in words(output)
+        assert f"rotate_leave_behind={second}" in words(output)
+        for given, said in (
+            ({"rotate_leave_behind": second}, "in an emergency only"),
+            ({"rotate_leave_behind": "elsewhere", "rotate_emergency": True}, f"({first}, {second})"),
+            ({"rotate_leave_behind": f"{first}, {second}", "rotate_emergency": True}, "but not all of them"),
+        ):
+            code, output = deployment.rotate(**given)
+            assert code != 0 and said in words(output) and "Nothing was changed" in words(output), output[-2000:]
+        assert deployment.labels(APP) == labels
+        begin = time.monotonic()
+        code, output = deployment.rotate(rotate_emergency=True, rotate_leave_behind=second)
+        took = time.monotonic() - begin
+        assert code == 0, output[-4000:]
+        assert f"{second}: left behind with the old login, which is dead" in words(output)
+        assert deployment.roles()[old["username"]] == (False, False, 0)
+    finally:
+        subprocess.run(["sh", "-c", ssh.open], check=True)
+        deployment.wait_for_connection(second)
+    print(f"\nan emergency without a host that hangs: {took:.0f} s")
+    assert took < 90
+    new = deployment.content(APP)
+    assert new["username"] != old["username"]
+    assert (deployment.service_user(first), deployment.service_user(second)) == (new["username"], old["username"])
+    # The next rotation gives it the login, as site.yml would.
+    deployment.must_rotate()
+    assert deployment.check_finished()["username"] == old["username"]
+
+
+def test_in_an_emergency_a_host_whose_service_is_down_gets_the_new_login(deployment, second):
+    """The run says at its end that nobody is served there, when the leaked password is dead."""
+    old = deployment.content(APP)
+    deployment.ssh(second, "systemctl stop mlflow.socket mlflow.service")
+    try:
+        code, output = deployment.rotate(rotate_emergency=True)
+        assert code != 0 and f"{second}: " in words(output) and "journalctl -u mlflow tells why" in words(output), output[-3000:]
+        assert deployment.roles()[old["username"]] == (False, False, 0)
+        assert deployment.service_user(second) == deployment.content(APP)["username"] != old["username"]
+        assert "AWSPENDING" not in deployment.labels(APP)
+    finally:
+        deployment.ssh(second, "systemctl start mlflow.service")
+    deployment.check_finished()
+
+
+@pytest.mark.slow
+def test_in_an_emergency_nobody_waits_for_the_artifact_store(deployment):
+    """A store that does not answer the hosts has nothing to do with a password of the database."""
+    old = deployment.content(APP)
+    with store_is_away(deployment):
+        assert "artifacts" in deployment.ssh(sorted(deployment.hosts)[0], "mlflow-ready 2>&1", check=False)
+        begin = time.monotonic()
+        deployment.must_rotate(rotate_emergency=True)
+        took = time.monotonic() - begin
+        assert deployment.roles()[old["username"]] == (False, False, 0)
+    print(f"\nan emergency without the artifact store: {took:.0f} s")
+    assert took < 120
+    deployment.check_finished()
+
+
+def test_a_machine_that_is_not_in_the_inventory_keeps_its_login_and_is_named(deployment, second):
+    """Its sessions are idle and old, since nobody asks it anything just then: they look like those that no pool will use."""
+    old = deployment.content(APP)
+    address, instance = deployment.hosts[second]["ansible_host"], deployment.hosts[second]["instance_id"]
+    ec2 = boto3.client("ec2", **deployment.aws)
+    found = ec2.describe_tags(Filters=[{"Name": "resource-id", "Values": [instance]}])["Tags"]
+    tags = [{"Key": tag["Key"], "Value": tag["Value"]} for tag in found]
+    ask = f"SELECT count(*) FROM pg_stat_activity WHERE usename = '{old['username']}' AND host(client_addr) = '{address}'"
+    ec2.delete_tags(Resources=[instance], Tags=tags)
+    try:
+        with Load([address], deployment.user["username"], deployment.user["password"], clients=2):
+            time.sleep(2)
+        assert deployment.sql(ask)[0][0] > 0
+        code, output = deployment.rotate(mlflow_aws_rotation_drain_seconds=5)
+        assert code != 0
+        assert f"{old['username']} is not locked: it has sessions from a machine that is not in the inventory" in words(output)
+        assert f"from {address}" in words(output)
+        assert deployment.roles()[old["username"]][0] and deployment.sql(ask)[0][0] > 0
+        under_way = deployment.labels(APP)["AWSPENDING"]
+        # It serves on, with what it has.
+        with Load([address], deployment.user["username"], deployment.user["password"], clients=2) as clients:
+            time.sleep(2)
+        assert clients.answers and not clients.failed
+    finally:
+        ec2.create_tags(Resources=[instance], Tags=tags)
+    finishes(deployment, under_way)
 
 
 def own_password(login):

@@ -13,8 +13,8 @@ import time
 
 import boto3
 import pytest
-from deployment import APP, SERVICE_FILE
-from test_faults import Ssh, at, words
+from deployment import APP, SERVICE_FILE, at
+from test_faults import Ssh, words
 
 RENEW = "Renew the lease"
 

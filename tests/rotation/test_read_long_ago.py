@@ -12,8 +12,8 @@ import signal
 import time
 
 import pytest
-from deployment import APP, LOGINS, SERVICE_FILE
-from test_faults import SWAP, at
+from deployment import APP, LOGINS, SERVICE_FILE, at
+from test_faults import SWAP
 from test_faults import words as joined
 
 ROLES = "Make the roles and the database"

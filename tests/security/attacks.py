@@ -72,6 +72,11 @@ def basic(username, password):
     return "Basic " + base64.b64encode(f"{username}:{password}".encode()).decode()
 
 
+def pairs(headers):
+    """Headers that are given as a dict, or as pairs where there are several of a name."""
+    return list(headers.items()) if isinstance(headers, dict) else list(headers or [])
+
+
 def insecure():
     """Whether the certificate is trusted is another folder's question."""
     context = ssl.create_default_context()
@@ -102,19 +107,23 @@ class Client:
         return Client(self.address, self.username, password)
 
     def send(self, method, path, headers=None, body=None, timeout=60):
-        given = list(headers.items()) if isinstance(headers, dict) else list(headers or [])
+        given = pairs(headers)
         names = {name.lower() for name, _ in given}
         given += [(name, value) for name, value in self.login.items() if name.lower() not in names]
         begin = time.monotonic()
         kept = getattr(self.mine, "connection", None)
         try:
-            found = self._ask(kept or self._connect(timeout), method, path, given, body)
-        except (http.client.RemoteDisconnected, ConnectionError, ssl.SSLError):
-            # One that was kept may have ended meanwhile.
+            try:
+                found = self._ask(kept or self._connect(timeout), method, path, given, body)
+            except (http.client.RemoteDisconnected, ConnectionError, ssl.SSLError):
+                # One that was kept may have ended meanwhile.
+                if not kept:
+                    raise
+                found = self._ask(self._connect(timeout), method, path, given, body)
+        except BaseException:
+            # Nothing can be asked on one that broke off half way.
             self.mine.connection = None
-            if not kept:
-                raise
-            found = self._ask(self._connect(timeout), method, path, given, body)
+            raise
         found.seconds = time.monotonic() - begin
         found.what = f"{method} {path} as {self.username or 'nobody'}"
         return found
@@ -143,8 +152,10 @@ class Client:
         if method in ("GET", "HEAD"):
             fields = {name: value for name, value in (parameters or {}).items() if not isinstance(value, dict)}
             return self.send(method, path + ("?" + urlencode(fields, doseq=True) if fields else ""), headers, **options)
-        return self.send(method, path, {"Content-Type": "application/json", **(headers or {})},
-                         json.dumps(parameters or {}).encode(), **options)  # fmt: skip
+        given = pairs(headers)
+        if "content-type" not in {name.lower() for name, _ in given}:
+            given.insert(0, ("Content-Type", "application/json"))
+        return self.send(method, path, given, json.dumps(parameters or {}).encode(), **options)
 
     def get(self, path, /, **parameters):
         return self.call("GET", path, parameters)
@@ -212,6 +223,81 @@ class Wire:
             except OSError:
                 return True
         return False
+
+
+class Http2:
+    """An HTTP/2 connection on which headers are sent as they are given, whatever HTTP says about them."""
+
+    def __init__(self, address, timeout=15):
+        from h2.config import H2Configuration
+        from h2.connection import H2Connection
+
+        context = insecure()
+        context.set_alpn_protocols(["h2"])
+        self.socket = context.wrap_socket(socket.create_connection((address, 443), timeout=timeout), server_hostname=None)
+        assert self.socket.selected_alpn_protocol() == "h2"
+        self.connection = H2Connection(H2Configuration(
+            header_encoding=None, validate_outbound_headers=False, normalize_outbound_headers=False,
+            validate_inbound_headers=False, normalize_inbound_headers=False,
+        ))  # fmt: skip
+        self.connection.initiate_connection()
+        self.found, self.ended, self.closed = {}, set(), False
+        self._flush()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        with contextlib.suppress(OSError):
+            self.socket.close()
+
+    def _flush(self):
+        with contextlib.suppress(OSError):
+            self.socket.sendall(self.connection.data_to_send())
+
+    def send(self, headers, body=b"", trailers=()):
+        """A request; its stream."""
+        stream = self.connection.get_next_available_stream_id()
+        self.connection.send_headers(stream, headers, end_stream=not body and not trailers)
+        if body:
+            self.connection.send_data(stream, body, end_stream=not trailers)
+        if trailers:
+            self.connection.send_headers(stream, trailers, end_stream=True)
+        self._flush()
+        return stream
+
+    def answer(self, stream, seconds=10.0):
+        """What comes on a stream until it ends; status 0 where there is none: it was reset, or the connection is closed."""
+        from h2 import events
+        from h2.exceptions import ProtocolError
+
+        deadline = time.monotonic() + seconds
+        while stream not in self.ended and not self.closed and (left := deadline - time.monotonic()) > 0:
+            self.socket.settimeout(left)
+            try:
+                data = self.socket.recv(65536)
+                happened = self.connection.receive_data(data) if data else []
+            except TimeoutError:
+                break
+            except (OSError, ProtocolError):
+                data, happened = b"", []
+            self.closed = self.closed or not data
+            for event in happened:
+                of = getattr(event, "stream_id", None)
+                if isinstance(event, events.ResponseReceived):
+                    headers = {name.decode(): value.decode("latin-1") for name, value in event.headers}
+                    self.found[of] = Answer(int(headers[":status"]), headers)
+                elif isinstance(event, events.DataReceived):
+                    self.found[of].body += event.data
+                    self.connection.acknowledge_received_data(event.flow_controlled_length, of)
+                elif isinstance(event, events.StreamEnded | events.StreamReset):
+                    self.ended.add(of)
+                elif isinstance(event, events.ConnectionTerminated):
+                    self.closed = True
+            self._flush()
+        found = self.found.get(stream) or Answer(0)
+        found.what = f"stream {stream}" + ("" if stream in self.ended else ", which has not ended")
+        return found
 
 
 def responses(data):

@@ -20,7 +20,7 @@ def deployment(tmp_path_factory):
     """A server that serves."""
     from deployment import deployed
 
-    with deployed(tmp_path_factory.mktemp("security"), servers=1, tests="security", slot=7) as deployment:
+    with deployed(tmp_path_factory.mktemp("security"), servers=1, tests="security") as deployment:
         # That of tests/rotation has two hosts, and what runs site.yml again leaves both.
         deployment.variables["mlflow_aws_server_count"] = len(deployment.hosts)
         yield deployment

@@ -67,13 +67,29 @@ print("FOUND " + json.dumps(found))
 """
 
 
+@pytest.fixture(scope="module")
+def passwords(deployment):
+    """Of each login all passwords that it has had here, the latest one last."""
+    now = deployment.content(APP)
+    return {name: [now["password"]] if name == now["username"] else [] for name in LOGINS}
+
+
 @pytest.mark.slow
-def test_the_databases_login_is_no_more_than_that(deployment, server):
-    """From the service's user: what it needs works, and nothing else; a password that was leaked is dead after a rotation."""
+@pytest.mark.everyday
+@pytest.mark.parametrize("turn", ["one", "the other"])
+def test_the_databases_login_is_no_more_than_that(deployment, server, passwords, turn):
+    """
+    From the service's user, with each of the two roles in its turn: what it needs works, and nothing else.
+
+    The other one is idle then: nobody gets in as it, with its own former passwords, with those of the first, or with none.
+    """
     leaked = deployment.content(APP)
     deployment.must_rotate()
-    me = deployment.content(APP)["username"]
+    now = deployment.content(APP)
+    me = now["username"]
     other = next(name for name in LOGINS if name != me)
+    assert leaked["username"] == other
+    passwords[me].append(now["password"])
     words = {"me": me, "other": other}
     statements = json.dumps({name: statement.format(**words) for name, statement in DENIED.items()})
     program = PROGRAM.format(statements=statements, file=SERVICE_FILE, old=leaked["password"], other=other)
@@ -90,7 +106,14 @@ def test_the_databases_login_is_no_more_than_that(deployment, server):
             holds(not found[name].startswith("done"), f"{name}: {found[name]}")
     for name in ("without TLS", "with an old password", "with another's name", "as the owner"):
         holds(found[name].startswith("refused"), f"{name}: {found[name]}")
-    assert not deployment.can_log_in(server.host, leaked["username"], leaked["password"])
+    assert leaked["password"] in passwords[other] and now["password"] not in passwords[other]
+    known = [*passwords[other], *passwords[me], "", other, "stolen"]
+    for password in known:
+        holds(not deployment.can_log_in(server.host, other, password), f"{other} is idle, and somebody gets in")
+    for password in [*passwords[other], *passwords[me][:-1], "", me]:
+        holds(not deployment.can_log_in(server.host, me, password), f"{me} with another password than its own of now")
+    assert deployment.can_log_in(server.host, me, now["password"])
+    tally["honest calls"] += 1
     deployment.check_finished()
 
 
@@ -182,3 +205,139 @@ def test_the_roles_credentials_open_one_bucket_and_nothing_else(deployment, serv
             assert came == "done", f"{name}: {came}"
         else:
             holds(came in ("AccessDenied", "AccessDeniedException", "403", "UnauthorizedOperation"), f"{name}: {came}")
+
+
+# Run where the service is: with its view of files and processes, as its user or, for what that user could not do anyway, as root.
+INSIDE = r"""
+import errno, json, os, sys
+found = {}
+
+def attempt(name, call):
+    try:
+        found[name] = f"done: {call()!r}"[:200]
+    except OSError as error:
+        found[name] = errno.errorcode[error.errno]
+
+def write(folder):
+    path = os.path.join(folder, "tests-inside")
+    with open(path, "w") as file:
+        file.write("x")
+    os.unlink(path)
+
+def append(path):
+    with open(path, "a") as file:
+        file.write("")
+
+def read(path):
+    with open(path, "rb") as file:
+        return len(file.read(4096))
+
+about = json.loads(sys.argv[1])
+for folder in about["write"]:
+    attempt("write " + folder, lambda: write(folder))
+for path in about["append"]:
+    attempt("append " + path, lambda: append(path))
+for path in about["read"]:
+    attempt("read " + path, lambda: read(path))
+for path in about["list"]:
+    attempt("list " + path, lambda: os.listdir(path))
+seen = {}
+for pid in [name for name in os.listdir("/proc") if name.isdigit()]:
+    try:
+        seen[pid] = [os.stat("/proc/" + pid).st_uid, open("/proc/" + pid + "/cmdline").read().replace("\0", " ")[:200]]
+    except OSError as error:
+        seen[pid] = [-1, errno.errorcode[error.errno]]
+found["processes"] = seen
+found["me"] = os.getuid()
+attempt("kill 1", lambda: os.kill(1, 0))
+attempt("read 1", lambda: read("/proc/1/environ"))
+attempt("list 1", lambda: os.listdir("/proc/1/fd"))
+attempt("list proc", lambda: os.listdir("/proc/sys/kernel"))
+print("FOUND " + json.dumps(found))
+"""
+# What is not the service's to write, and of others: root's, nginx's, the system's.
+NOT_TO_WRITE = ["/", "/etc", "/etc/mlflow", "/etc/mlflow/tls", "/etc/nginx", "/etc/systemd/system", "/etc/cron.d", "/opt/mlflow",
+                "/opt/mlflow/current", "/opt/mlflow/current/service", "/usr", "/usr/bin", "/usr/local/bin", "/boot", "/srv",
+                "/root", "/home", "/home/admin", "/var/lib", "/var/lib/nginx", "/var/lib/systemd", "/var/lib/dpkg",
+                "/var/log", "/var/log/nginx", "/var/www", "/var/spool", "/run/systemd", "/run/systemd/system", "/run/nginx",
+                "/sys/fs/cgroup", "/sys/kernel", "/proc/sys/kernel"]  # fmt: skip
+NOT_TO_APPEND = ["/etc/passwd", "/etc/mlflow/mlflow.env", "/etc/mlflow/pg_service.conf", "/etc/systemd/system/mlflow.service",
+                 "/opt/mlflow/current/service/mlflow_logins.py", "/usr/bin/env", "/var/log/nginx/mlflow.access.log",
+                 "/proc/sys/kernel/core_pattern", "/proc/sysrq-trigger"]  # fmt: skip
+NOT_TO_READ = ["/etc/shadow", "/etc/gshadow", "/etc/mlflow/tls/server.key", "/etc/ssh/ssh_host_ed25519_key", "/root/.ssh/id_rsa",
+               "/var/log/nginx/mlflow.access.log", "/var/log/nginx/mlflow.error.log", "/etc/sudoers", "/dev/mem", "/dev/kmsg",
+               "/proc/kcore", "/proc/kmsg"]  # fmt: skip
+NOT_TO_LIST = ["/root", "/home/admin", "/var/lib/private", "/etc/ssl/private"]
+NOT = ("EACCES", "EPERM", "EROFS", "ENOENT", "ENOTDIR", "ENXIO")
+OWN = {"write": ["/var/lib/mlflow", "/var/lib/mlflow/tmp", "/tmp", "/var/tmp"], "append": ["/dev/null"],
+       "read": ["/etc/mlflow/pg_service.conf", "/etc/passwd", "/opt/mlflow/current/service/mlflow_logins.py"],
+       "list": ["/var/lib/mlflow", "/proc/self"]}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def inside(server):
+    """Runs INSIDE in the view of the service's main process, and says what came of each attempt."""
+
+    def ask(user, **about):
+        # With the service's users, too, or its own processes would be those of strangers to it.
+        view = "--user --preserve-credentials --mount" if user == "mlflow" else "--mount"
+        become = "setpriv --reuid mlflow --regid mlflow --keep-groups --no-new-privs" if user == "mlflow" else "env"
+        asked = json.dumps({"write": [], "append": [], "read": [], "list": [], **about})
+        enter = f"setpriv --clear-groups nsenter --target $pid {view} -- {become}"
+        said = server.run("pid=$(systemctl show --property=MainPID --value mlflow.service)\n"
+                          f"{enter} /opt/mlflow/current/bin/python - '{asked}' <<'PROGRAM'\n{INSIDE}\nPROGRAM\n")  # fmt: skip
+        return json.loads(said.rpartition("FOUND ")[2])
+
+    return ask
+
+
+@pytest.mark.parametrize("verb, paths", [("write", NOT_TO_WRITE), ("append", NOT_TO_APPEND), ("read", NOT_TO_READ),
+                                         ("list", NOT_TO_LIST)], ids=["write", "append", "read", "list"])  # fmt: skip
+def test_the_service_is_in_a_place_of_its_own(server, inside, verb, paths):
+    """As its user, where its main process is: what is others' is not written, not read, and not there; its own is."""
+    # Most are there for whoever may; else there would be nothing to be refused.
+    there = server.run(f"for path in {' '.join(paths)}; do if [ -e $path ]; then echo $path; fi; done").split()
+    assert len(there) > len(paths) / 2, there
+    found = inside("mlflow", **{verb: paths})
+    tally["attacks"] += len(paths)
+    wrong = [f"{verb} {path}: {found[f'{verb} {path}']}" for path in paths if found[f"{verb} {path}"] not in NOT]
+    honest = inside("mlflow", **{verb: OWN[verb]})
+    for path in OWN[verb]:
+        tally["honest calls"] += 1
+        assert honest[f"{verb} {path}"].startswith("done"), honest[f"{verb} {path}"]
+    assert wrong == []
+
+
+def test_the_service_sees_its_own_processes_only(server, inside):
+    """As its user, where its main process is; outside of it /proc is full of others."""
+    others = server.run("grep --files-with-matches --null-data --extended-regexp 'nginx|systemd' /proc/[0-9]*/cmdline").split()
+    assert len(others) >= 2
+    found = inside("mlflow")
+    for name in ("kill 1", "read 1", "list 1", "list proc"):
+        holds(found[name] in (*NOT, "ESRCH"), f"{name}: {found[name]}")
+    seen = found["processes"]
+    holds(not [about for about in seen.values() if about[0] != found["me"]], seen)
+    holds(not [about for about in seen.values() if "nginx" in about[1] or "systemd" in about[1]], seen)
+    tally["honest calls"] += 1
+    assert sum("mlflow_service" in about[1] for about in seen.values()) >= 1, seen
+
+
+def test_not_even_root_writes_there(server, inside):
+    """The files of the host are read-only in that place, others' homes and devices are not there, whoever asks."""
+    folders = ["/", "/etc", "/etc/mlflow", "/etc/nginx", "/etc/systemd/system", "/opt/mlflow/current", "/usr", "/usr/bin",
+               "/var/lib", "/var/lib/nginx", "/var/lib/dpkg", "/var/log", "/var/log/nginx", "/proc/sys/kernel"]  # fmt: skip
+    files = ["/etc/passwd", "/etc/mlflow/mlflow.env", "/opt/mlflow/current/service/mlflow_logins.py", "/usr/bin/env",
+             "/proc/sys/kernel/core_pattern"]  # fmt: skip
+    devices, homes = ["/dev/mem", "/dev/kmsg", "/proc/kcore"], ["/home/admin", "/root/.ssh"]
+    found = inside("root", write=folders, append=files, read=devices, list=homes)
+    for name in [f"write {path}" for path in folders] + [f"append {path}" for path in files]:
+        holds(found[name] in ("EROFS", "ENOENT", "EACCES"), f"{name}: {found[name]}")
+    for name in [f"read {path}" for path in devices] + [f"list {path}" for path in homes]:
+        holds(found[name] in NOT, f"{name}: {found[name]}")
+    # Outside of it root does, and inside the service's folder is his.
+    server.run("for folder in /etc /etc/mlflow /opt/mlflow/current /usr/bin /var/lib/nginx; do"
+               " touch $folder/tests-outside && rm $folder/tests-outside || exit 1; done")  # fmt: skip
+    honest = inside("root", write=["/var/lib/mlflow", "/tmp"])
+    for folder in ("/var/lib/mlflow", "/tmp"):
+        tally["honest calls"] += 1
+        assert honest[f"write {folder}"].startswith("done"), honest

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import contextlib
 import gzip
+import re
 import threading
 import time
 
@@ -146,9 +147,58 @@ def test_a_body_that_grows_when_it_is_unpacked_is_refused(people, world, server)
 
 
 @pytest.mark.slow
+@pytest.mark.everyday
 def test_a_body_that_trickles_is_ended(people, trickles):
     for whose, trickle in trickles.items():
         trickle.thread.join(timeout=120)
         holds(trickle.ended is not None, f"{whose} still goes on after 110 s")
     holds(trickles["a stranger's"].ended < 30, "a stranger is heard for longer than it takes to say no")
     works(people.owner.post(f"{API}/experiments/search", max_results=1))
+
+
+# The seconds in which a part of an artifact has to come, and for this test.
+CONSTANT, SECONDS = re.compile(r"^PART_SECONDS\b[^=]*= (\d+)", re.MULTILINE), 12
+CODE = "/opt/mlflow/current/service/mlflow_artifacts.py"
+
+
+@pytest.fixture(scope="module")
+def short_parts(server):
+    """The service with less patience for a part of an artifact: only the last tests here, which would take ten minutes."""
+    code = server.run(f"cat {CODE}")
+    seconds = CONSTANT.search(code)
+    assert seconds and int(seconds[1]) <= 600, "how long a part may take is not said where this test looks for it"
+    short = f"s/^(PART_SECONDS\\b[^=]*= ){seconds[1]}/\\1{SECONDS}/"
+    server.run(f"cp --preserve=all {CODE} /root/kept.py; sed --regexp-extended --in-place '{short}' {CODE}\n"
+               f"grep --quiet '^PART_SECONDS.* = {SECONDS}' {CODE} && systemctl start mlflow-handover")  # fmt: skip
+    yield SECONDS
+    server.run(f"cp --preserve=all /root/kept.py {CODE}; rm /root/kept.py; systemctl start mlflow-handover")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("pause", [1.0, SECONDS - 2, SECONDS * 4], ids=["often", "seldom", "once"])
+@pytest.mark.parametrize("declared", [200 << 10, None], ids=["declared", "chunked"])
+def test_an_artifact_that_trickles_is_ended(people, world, short_parts, pause, declared):
+    """One byte at a time, below the size from which an artifact is counted: it is over when a part's time is, and not kept."""
+    user, path = people.editor, f"{world.folder}/trickle-{pause}-{declared}"
+    length = f"Content-Length: {declared}" if declared else "Transfer-Encoding: chunked"
+    most, begin, ended = 2 * short_parts + 8, time.monotonic(), None
+    with Wire(user.address) as wire:
+        wire.send(head(user, "PUT", path, length))
+        while (now := time.monotonic() - begin) < most:
+            with contextlib.suppress(OSError):
+                wire.send(b"x" if declared else b"1\r\nx\r\n")
+            if wire.is_closed(min(pause, most - now)):
+                ended = time.monotonic() - begin
+                break
+    print(f"ended after {ended and round(ended)} s")
+    holds(ended is not None, f"a byte each {pause} s still goes on after {most} s, where a part has {short_parts} s")
+    refused(people.reader.get(path), 404)
+    # Whoever is slow and not too slow is waited for.
+    slow, data = f"{world.folder}/slow-{pause}-{declared}", b"x" * 6
+    with Wire(user.address) as wire:
+        wire.send(head(user, "PUT", slow, f"Content-Length: {len(data)}"))
+        for number in range(len(data)):
+            wire.send(data[number : number + 1])
+            time.sleep(short_parts / 2 / len(data))
+        works(wire.answer())
+    assert works(people.reader.get(slow)).body == data

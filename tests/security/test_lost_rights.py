@@ -7,7 +7,7 @@ from __future__ import annotations
 import secrets
 
 import pytest
-from attacks import API, API3, Client, refused, together, works
+from attacks import API, API3, Client, holds, refused, together, works
 
 
 class Loser:
@@ -21,6 +21,11 @@ class Loser:
             admin.must("PATCH", f"{API}/users/update-admin", username=self.user.username, is_admin=True)
             self.calls = [("GET", f"{API}/webhooks", {}), ("GET", f"{API3}/roles/list", {})]
             self.take = lambda: admin.patch(f"{API}/users/update-admin", username=self.user.username, is_admin=False)
+        elif kind == "an administrator who is removed":
+            admin.must("PATCH", f"{API}/users/update-admin", username=self.user.username, is_admin=True)
+            self.calls = [("GET", f"{API}/webhooks", {}), ("GET", f"{API3}/roles/list", {})]
+            self.statuses = (401,)
+            self.take = lambda: admin.delete(f"{API}/users/delete", username=self.user.username)
         elif kind == "somebody who is removed":
             self.statuses = (401,)
             self.take = lambda: admin.delete(f"{API}/users/delete", username=self.user.username)
@@ -52,8 +57,9 @@ class Loser:
         return [Client(server.address, self.user.username, self.user.password).call(*call) for call in self.calls]
 
 
-KINDS = ["an administrator who is demoted", "somebody who is removed", "somebody whose password is another one",
-         "an administrator who changes his own password", "somebody who may no more"]  # fmt: skip
+KINDS = ["an administrator who is demoted", "an administrator who is removed", "somebody who is removed",
+         "somebody whose password is another one", "an administrator who changes his own password",
+         "somebody who may no more"]  # fmt: skip
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -78,24 +84,49 @@ def test_what_was_taken_is_gone_everywhere(people, world, new_user, grant, serve
         works(loser.user.known_as(loser.new).get(f"{API}/users/current"))
 
 
-def test_a_demoted_administrator_makes_no_other_one(people, new_user, servers):
-    """With every worker warm, the calls that would make it last: a user, and that user an administrator."""
+@pytest.mark.parametrize("kind", ["demoted", "removed"])
+def test_a_former_administrator_makes_no_other_one(people, new_user, servers, kind):
+    """With every worker warm, the calls that would make it last: a user, that user an administrator, another's password."""
     chief, friend = new_user("chief"), new_user("friend")
     people.admin.must("PATCH", f"{API}/users/update-admin", username=chief.username, is_admin=True)
     for server in servers:
         for worker in server.workers():
             with server.only(worker):
                 works(chief.at(server.address).get(f"{API}/webhooks"))
-    works(people.admin.patch(f"{API}/users/update-admin", username=chief.username, is_admin=False))
+    if kind == "demoted":
+        status, taken = 403, people.admin.patch(f"{API}/users/update-admin", username=chief.username, is_admin=False)
+    else:
+        status, taken = 401, people.admin.delete(f"{API}/users/delete", username=chief.username)
+    works(taken)
+    made = []
     for server in servers:
         for worker in server.workers():
             with server.only(worker):
                 at = chief.at(server.address)
-                refused(at.patch(f"{API}/users/update-admin", username=friend.username, is_admin=True), 403)
-                refused(at.post(f"{API}/users/create", username=f"new-{secrets.token_hex(4)}", password="password-password"), 403)
-                refused(at.delete(f"{API}/users/delete", username=friend.username), 403)
+                made.append(f"new-{secrets.token_hex(4)}")
+                refused(at.patch(f"{API}/users/update-admin", username=friend.username, is_admin=True), status)
+                refused(at.post(f"{API}/users/create", username=made[-1], password="password-password"), status)
+                refused(at.patch(f"{API}/users/update-password", username=friend.username, password="password-stolen"), status)
+                refused(at.delete(f"{API}/users/delete", username=friend.username), status)
     about = {user["username"]: user["is_admin"] for user in people.admin.get(f"{API}/users/list").json["users"]}
-    assert about[friend.username] is False and about[chief.username] is False
+    holds(about[friend.username] is False and not about.get(chief.username) and not set(made) & set(about), about)
     works(friend.get(f"{API}/users/current"))
 
 
+def test_the_name_of_a_removed_administrator_is_no_administrators(people, new_user, servers):
+    """Somebody is given the name again: he is no administrator, and the former password is none, on each worker."""
+    chief = new_user("chief")
+    people.admin.must("PATCH", f"{API}/users/update-admin", username=chief.username, is_admin=True)
+    for server in servers:
+        for worker in server.workers():
+            with server.only(worker):
+                works(chief.at(server.address).get(f"{API}/webhooks"))
+    works(people.admin.delete(f"{API}/users/delete", username=chief.username))
+    heir = chief.known_as(f"password-{secrets.token_hex(8)}")
+    works(people.admin.post(f"{API}/users/create", username=heir.username, password=heir.password))
+    for server in servers:
+        for worker in server.workers():
+            with server.only(worker):
+                refused(chief.at(server.address).get(f"{API}/webhooks"), 401)
+                refused(heir.at(server.address).get(f"{API}/webhooks"), 403)
+                works(heir.at(server.address).get(f"{API}/users/current"))

@@ -35,12 +35,17 @@ MALFORMED = [
     ("POST", f"{API3}/scorers/register", {"experiment_id": "EXPERIMENT", "name": "s", "serialized_scorer": "4"}),
     ("POST", f"{MPU}/create/EXPERIMENT/x", {"path": "x", "num_parts": [[1], {}]}),
     ("POST", f"{MPU}/abort/EXPERIMENT/x", {"path": "x", "upload_id": "no"}),
+    ("POST", f"{MPU}/abort/EXPERIMENT/x", {"path": "x", "upload_id": "\x84<\x0b&"}),
     ("POST", f"{MPU}/complete/EXPERIMENT/x", {"path": "x", "upload_id": "no", "parts": [{"part_number": 1, "etag": "x"}]}),
 ]
 # What asks for rights on an experiment gets no further without one; who needs none does.
 OF_AN_ADMINISTRATOR = [
     ("POST", f"{API3}/traces", {"trace": {}}),
     ("GET", "/model-versions/get-artifact?name=MODEL&path=model", None),
+    ("GET", f"{API}/registered-models/search?order_by=name&order_by=name", None),
+    ("GET", f"{API}/model-versions/search?order_by=name&order_by=name", None),
+    ("POST", f"{API}/model-versions/transition-stage",
+     {"name": "MODEL", "version": "1", "stage": "none", "archive_existing_versions": True}),
 ]
 
 
@@ -55,7 +60,7 @@ def test_what_can_not_be_read_is_the_clients_fault(people, world, server, method
 
 @pytest.mark.parametrize("method, path, body", OF_AN_ADMINISTRATOR)
 def test_nor_is_it_the_servers_where_an_administrator_sends_it(admin, world, server, method, path, body):
-    content = None if body is None else json.dumps(body).encode()
+    content = None if body is None else json.dumps(body).replace("MODEL", world.model).encode()
     with server.no_traceback():
         refused(admin.send(method, path.replace("MODEL", world.model), JSON, content), 400, 404)
     works(admin.get(f"{API}/users/current"))

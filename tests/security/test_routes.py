@@ -12,7 +12,8 @@ import re
 import secrets
 
 import pytest
-from attacks import API, API3, ARTIFACTS, tally, together
+from attacks import API, API3, ARTIFACTS, pairs, tally, together
+from test_who_is_asking import FORGED
 
 # Who may, of the things of one experiment and one registered model; whoever stands further down may less.
 # closed is not there at all; nobody has no use of what MLflow itself answers with 404, but for others it may also be 403.
@@ -367,26 +368,37 @@ def _problem(answer, caller, who):
 
 
 @pytest.mark.slow
+@pytest.mark.everyday
 def test_whoever_may_not_is_refused(routes, things, people):
     """No login, no rights, only to read, rights on another experiment: on every route."""
     callers = {"stranger": ANYONE, "without_rights": LOGIN, "neighbour": LOGIN, "reader": READER}
+    # These two say of each route that they are the host itself, each in another way; the next route gets the next ways.
+    first, names = {"stranger": 0, "without_rights": len(FORGED) // 2}, list(FORGED)
+    forged_routes = set()
 
-    def look(method, route):
+    def look(number, method, route):
         who, found = who_may(method, route) or CLOSED, []
         for caller, rank in callers.items():
             if RANKS.index(rank) > RANKS.index(who):
                 tally["attacks"] += 1
-                asked = request(method, route, things, people)
-                problem = _problem(getattr(people, caller).call(*asked), caller, who)
-                found += [f"{method} {route} ({who}): {problem}"] if problem else []
+                method, path, parameters, headers = request(method, route, things, people)
+                forged = names[(first[caller] + number) % len(names)] if caller in first else None
+                if forged:
+                    headers = [*pairs(headers), *FORGED[forged]]
+                    forged_routes.add((method, route))
+                problem = _problem(getattr(people, caller).call(method, path, parameters, headers), caller, who)
+                found += [f"{method} {route} ({who}; {forged}): {problem}"] if problem else []
         return found
 
-    found = together([lambda route=route: look(*route) for route in routes], threads=6)
+    found = together([lambda number=number, route=route: look(number, *route) for number, route in enumerate(routes)], threads=6)
     wrong = [problem for problems in found for problem in (problems if isinstance(problems, list) else [repr(problems)])]
     assert wrong == [], "\n".join([f"{len(wrong)} of {len(routes)} routes", *wrong])
+    # What anyone may ask is no attack.
+    assert forged_routes == {route for route in routes if who_may(*route) != ANYONE}
 
 
 @pytest.mark.slow
+@pytest.mark.everyday
 def test_whoever_may_gets_through(routes, people, grant, things):
     """The least of those who may, with the same parameters; what ends a thing gets a thing of its own."""
     callers = {

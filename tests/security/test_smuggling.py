@@ -4,10 +4,12 @@
 
 from __future__ import annotations
 
+import json
 import re
+import secrets
 
 import pytest
-from attacks import AJAX3, API, Wire, holds, responses, works
+from attacks import AJAX3, API, Http2, Wire, holds, refused, responses, works
 
 # What is hidden would be answered with a user's name; `{login}` is the attacker's own, so that it would be seen.
 HIDDEN = "GET {api}/users/current HTTP/1.1\r\nHost: {host}\r\nAuthorization: {login}\r\nX-Smuggled: yes\r\n\r\n"
@@ -111,3 +113,163 @@ def test_nothing_is_hidden_from_the_doors(people):
             holds(all(b"username" not in answer.body and b"providers" not in answer.body for answer in came))
             holds(len(came) == 1 or came[1].status in (401, 404), [str(answer) for answer in came])
     works(user.get(f"{API}/users/current"))
+
+
+# HTTP/2 says where a message ends by its frames, and nginx writes HTTP/1.1 to the service. {inner} is a whole request of HTTP/1.1
+# that leaves a tag behind if anybody carries it out. Each is headers beside the usual ones, and a body; a pseudo-header stands
+# in the place of the usual one.
+OF_HTTP_2 = {
+    "a length that is too small": ([(b"content-length", b"2")], b"{}{inner}"),
+    "a length that is too large": ([(b"content-length", b"100000")], b"{}{inner}"),
+    "a length of nothing": ([(b"content-length", b"0")], b"{inner}"),
+    "two lengths": ([(b"content-length", b"2"), (b"content-length", b"{length}")], b"{}{inner}"),
+    "a list of lengths": ([(b"content-length", b"2, {length}")], b"{}{inner}"),
+    "a signed length": ([(b"content-length", b"+2")], b"{}{inner}"),
+    "a length with CR LF": ([(b"content-length", b"2\r\nx: y")], b"{}{inner}"),
+    "a length in capitals": ([(b"Content-Length", b"2")], b"{}{inner}"),
+    "chunked": ([(b"transfer-encoding", b"chunked")], b"0\r\n\r\n{inner}"),
+    "chunked and a length": ([(b"transfer-encoding", b"chunked"), (b"content-length", b"{length}")], b"0\r\n\r\n{inner}"),
+    "chunked in capitals": ([(b"Transfer-Encoding", b"chunked")], b"0\r\n\r\n{inner}"),
+    "chunked with a space": ([(b"transfer-encoding ", b"chunked")], b"0\r\n\r\n{inner}"),
+    "chunked with an underscore": ([(b"transfer_encoding", b"chunked")], b"0\r\n\r\n{inner}"),
+    "chunked, as te": ([(b"te", b"trailers, chunked")], b"0\r\n\r\n{inner}"),
+    "connection": ([(b"connection", b"content-length, keep-alive")], b"{}{inner}"),
+    "an upgrade": ([(b"connection", b"upgrade"), (b"upgrade", b"h2c")], b"{}{inner}"),
+    "CR LF in a value": ([(b"x-y", b"z\r\ntransfer-encoding: chunked")], b"0\r\n\r\n{inner}"),
+    "a request in a value": ([(b"x-y", b"z\r\n\r\n{inner}")], b""),
+    "LF in a value": ([(b"x-y", b"z\ntransfer-encoding: chunked")], b"0\r\n\r\n{inner}"),
+    "CR in a value": ([(b"x-y", b"z\rtransfer-encoding: chunked")], b"0\r\n\r\n{inner}"),
+    "NUL in a value": ([(b"x-y", b"z\0z")], b"{}{inner}"),
+    "CR LF in a name": ([(b"x-y: z\r\ntransfer-encoding", b"chunked")], b"0\r\n\r\n{inner}"),
+    "a request in a name": ([(b"x: y\r\n\r\n{inner}x", b"z")], b""),
+    "LF in a name": ([(b"x-y: z\ntransfer-encoding", b"chunked")], b"0\r\n\r\n{inner}"),
+    "NUL in a name": ([(b"x\0y", b"z")], b"{}{inner}"),
+    "a colon in a name": ([(b"transfer-encoding: chunked, x", b"z")], b"0\r\n\r\n{inner}"),
+    "a space in a name": ([(b"x y", b"z")], b"{}{inner}"),
+    "an empty name": ([(b"", b"z")], b"{}{inner}"),
+    "a method twice": ([(b":method", b"POST"), (b":method", b"GET")], b"{}{inner}"),
+    "a path twice": ([(b":path", b"{path}"), (b":path", b"/health")], b"{}{inner}"),
+    "a scheme twice": ([(b":scheme", b"https"), (b":scheme", b"http")], b"{}{inner}"),
+    "an authority twice": ([(b":authority", b"{host}"), (b":authority", b"attacker.example.net")], b"{}{inner}"),
+    "a host beside the authority": ([(b"host", b"attacker.example.net")], b"{}{inner}"),
+    "a host with a request": ([(b"host", b"{host}\r\n\r\n{inner}")], b""),
+    "a pseudo-header at the end": ([(b"x-y", b"z"), (b":path", b"/health")], b"{}{inner}"),
+    "an unknown pseudo-header": ([(b":x", b"z")], b"{}{inner}"),
+    "a status": ([(b":status", b"200")], b"{}{inner}"),
+    "a protocol": ([(b":protocol", b"websocket")], b"{}{inner}"),
+    "no path": ([(b":path", None)], b"{}{inner}"),
+    "an empty path": ([(b":path", b"")], b"{}{inner}"),
+    "a path with spaces": ([(b":path", b"{path} HTTP/1.1")], b"{}{inner}"),
+    "a path with a whole line": ([(b":path", b"{path} HTTP/1.1\r\ntransfer-encoding: chunked\r\nx: y")], b"0\r\n\r\n{inner}"),
+    "a path with a request": ([(b":path", b"/health HTTP/1.1\r\nHost: x\r\n\r\n{inner}GET /")], b""),
+    "a path with CR LF": ([(b":path", b"{path}\r\nx: y")], b"{}{inner}"),
+    "a path with LF": ([(b":path", b"{path}\nx: y")], b"{}{inner}"),
+    "a path with a tab": ([(b":path", b"{path}\tHTTP/1.1")], b"{}{inner}"),
+    "a path with NUL": ([(b":path", b"{path}\0")], b"{}{inner}"),
+    "a path that is none": ([(b":path", b"https://127.0.0.1{path}")], b"{}{inner}"),
+    "a method with a request": ([(b":method", b"POST {path} HTTP/1.1\r\nHost: x\r\n\r\n{inner}GET")], b""),
+    "a method with a space": ([(b":method", b"GET /health")], b"{}{inner}"),
+    "a scheme with a request": ([(b":scheme", b"https://x/ HTTP/1.1\r\n\r\n{inner}")], b""),
+    "an authority with CR LF": ([(b":authority", b"{host}\r\ntransfer-encoding: chunked")], b"0\r\n\r\n{inner}"),
+    "an authority with a request": ([(b":authority", b"{host}\r\n\r\n{inner}")], b""),
+    "no method": ([(b":method", None)], b"{}{inner}"),
+    "CONNECT": ([(b":method", b"CONNECT")], b"{}{inner}"),
+    "trailers with a length": ([], b"{}{inner}", [(b"content-length", b"2")]),
+    "trailers with chunked": ([], b"0\r\n\r\n{inner}", [(b"transfer-encoding", b"chunked")]),
+    "trailers with a path": ([], b"{}{inner}", [(b":path", b"/health"), (b"x-y", b"z\r\n\r\n{inner}")]),
+    "a cookie in pieces with CR LF": ([(b"cookie", b"a=b"), (b"cookie", b"c\r\n\r\n{inner}")], b""),
+}  # fmt: skip
+# What nginx passes on as the one request that it is: it leaves such a header away, or the service reads all of it as a body.
+ONE_REQUEST = {
+    "chunked with an underscore", "chunked, as te", "connection", "an upgrade", "a host beside the authority",
+    "trailers with a length", "trailers with chunked", "trailers with a path", "a scheme with a request",
+}  # fmt: skip
+
+
+def usual(method, path, client, *more):
+    """The headers of a request of HTTP/2, those of the same pseudo-name replaced."""
+    pseudo = {b":method": method, b":scheme": "https", b":authority": client.address, b":path": path}
+    given = {name for name, _ in more}
+    found = [(name, value.encode()) for name, value in pseudo.items() if name not in given]
+    first = 0
+    while first < len(more) and more[first][0].startswith(b":"):
+        first += 1
+    found += [(name, value) for name, value in more[:first] if value is not None]
+    login = [(name.lower().encode(), value.encode()) for name, value in client.login.items()]
+    return [*found, *login, (b"content-type", b"application/json"), *more[first:]]
+
+
+def leaves_a_tag(user, experiment, key):
+    """A whole request of HTTP/1.1."""
+    tag = json.dumps({"experiment_id": experiment, "key": key, "value": "yes"})
+    return (
+        f"POST {API}/experiments/set-experiment-tag HTTP/1.1\r\nHost: {user.address}\r\nContent-Type: application/json\r\n"
+        f"Authorization: {user.login['Authorization']}\r\nContent-Length: {len(tag)}\r\n\r\n{tag}"
+    ).encode()
+
+
+def tags_of(user, experiment):
+    found = works(user.get(f"{API}/experiments/get", experiment_id=experiment)).json["experiment"].get("tags", [])
+    return [tag["key"] for tag in found]
+
+
+def own_name(client):
+    return usual("GET", f"{API}/users/current", client)
+
+
+@pytest.mark.parametrize("trick", OF_HTTP_2)
+def test_what_http_2_lets_one_say_is_no_second_request(people, world, server, trick):
+    """The hidden request is not carried out, and whoever asks after it, here or elsewhere, gets an answer of his own."""
+    user, victim = people.owner, people.reader
+    key = f"smuggled-{secrets.token_hex(4)}"
+    inner = leaves_a_tag(user, world.experiment, key)
+    headers, body, *trailers = OF_HTTP_2[trick]
+    path = f"{API}/experiments/search"
+
+    def fill(text, length=0):
+        words = {b"inner": inner, b"path": path.encode(), b"host": user.address.encode(), b"length": b"%d" % length}
+        for name, value in words.items():
+            text = text.replace(b"{%s}" % name, value)
+        return text
+
+    body = fill(body)
+
+    def filled(given):
+        return [(fill(name), None if value is None else fill(value, len(body))) for name, value in given]
+
+    kinds = []
+    with server.no_traceback():
+        for _ in range(2):
+            with Http2(user.address) as wire:
+                # A connection on which somebody else asks, too, as behind a proxy.
+                works(wire.answer(wire.send(own_name(victim))))
+                tricky = wire.send(usual("POST", path, user, *filled(headers)), body, *[filled(given) for given in trailers])
+                answer = wire.answer(tricky, 5)
+                theirs = None if wire.closed else wire.answer(wire.send(own_name(victim)))
+            kinds.append(answer.status)
+            # Said no by nginx or by the service, or the stream is gone.
+            refused(answer, 0, 400, 403, 404, 405, 413, 421, 431, 501, *((200,) if trick in ONE_REQUEST else ()))
+            assert "which has not ended" not in answer.what or wire.closed, answer
+            assert not theirs or theirs.status in (0, 200), str(theirs)
+            if theirs and theirs.status:
+                works(theirs)
+                holds(victim.username.encode() in theirs.body and user.username.encode() not in theirs.body, str(theirs))
+        for _ in range(4):
+            answer = works(victim.get(f"{API}/users/current"))
+            holds(victim.username.encode() in answer.body and user.username.encode() not in answer.body, str(answer))
+    holds(key not in tags_of(user, world.experiment), f"the hidden request was carried out; the answers were {kinds}")
+
+
+def test_the_hidden_request_would_be_seen(people, world):
+    """Sent openly, what is hidden above leaves its tag behind; and what is ordinary in HTTP/2 works."""
+    user, keys = people.owner, [f"open-{secrets.token_hex(4)}" for _ in range(3)]
+    with Wire(user.address) as wire:
+        wire.send(leaves_a_tag(user, world.experiment, keys[0]))
+        works(wire.answer())
+    with Http2(user.address) as wire:
+        # HTTP/2 wants no length of a body.
+        for key, is_said in zip(keys[1:], (True, False), strict=True):
+            tag = json.dumps({"experiment_id": world.experiment, "key": key, "value": "yes"}).encode()
+            length = [(b"content-length", b"%d" % len(tag))] if is_said else []
+            works(wire.answer(wire.send(usual("POST", f"{API}/experiments/set-experiment-tag", user, *length), tag)))
+    assert set(keys) <= set(tags_of(user, world.experiment))

@@ -7,6 +7,7 @@ from __future__ import annotations
 import re
 import secrets
 
+import boto3
 import pytest
 from attacks import AJAX, AJAX3, API, API3, holds, refused, works
 
@@ -20,7 +21,8 @@ ELSEWHERE = [
 ]  # fmt: skip
 # On the server, but another's.
 ANOTHERS = ["mlflow-artifacts:/{experiment}/{run}/artifacts", "mlflow-artifacts:/{experiment}", "mlflow-artifacts:///{experiment}",
-            "runs:/{run}/notes.txt", "models:/{model}/1"]  # fmt: skip
+            "runs:/{run}/notes.txt", "models:/{model}/1", "models:/{logged}", "models:/{logged}/", "models:/{logged}/notes.txt",
+            "models:///{logged}", "mlflow-artifacts:/{experiment}/models/{logged}/artifacts"]  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -45,13 +47,28 @@ def own(people):
     return found
 
 
+def _logged_model(user, experiment, content):
+    """A model that is logged and ready, with a file."""
+    made = user.must("POST", f"{API}/logged-models", experiment_id=experiment, name="logged")["model"]["info"]
+    path = made["artifact_uri"].removeprefix("mlflow-artifacts:/")
+    works(user.put(f"/api/2.0/mlflow-artifacts/artifacts/{path}/notes.txt", content))
+    user.must("PATCH", f"{API}/logged-models/{made['model_id']}", model_id=made["model_id"], status="LOGGED_MODEL_READY")
+    return made["model_id"]
+
+
+@pytest.fixture(scope="module")
+def logged(people, world):
+    """A logged model of the owner's, with his secret in it."""
+    return _logged_model(people.owner, world.experiment, world.secret)
+
+
 @pytest.mark.parametrize("source", ELSEWHERE + ANOTHERS)
-def test_a_models_source_is_of_ones_own(people, world, root, own, source):
+def test_a_models_source_is_of_ones_own(people, world, root, own, logged, source):
     """Refused; and were it taken, nothing would be read by it."""
-    address = source.format(**root, experiment=world.experiment, run=world.run, model=world.model)
+    address = source.format(**root, experiment=world.experiment, run=world.run, model=world.model, logged=logged)
     user = people.neighbour
     for api in (API, AJAX):
-        for run in ({}, {"run_id": own["run"]}):
+        for run in ({}, {"run_id": own["run"]}, {"model_id": logged}):
             answer = user.post(f"{api}/model-versions/create", name=own["name"], source=address, **run)
             if answer.status == 200:
                 asked = {"name": own["name"], "version": answer.json["model_version"]["version"], "path": "notes.txt"}
@@ -67,6 +84,12 @@ def test_the_source_that_clients_give_is_taken(people, own):
     assert works(user.get("/model-versions/get-artifact", **asked)).body == b"his own"
     refused(people.stranger.get("/model-versions/get-artifact", **asked), 401)
     works(user.post(f"{API}/model-versions/create", name=own["name"], source=f"runs:/{own['run']}/m", run_id=own["run"]))
+    # A logged model of his own, and nobody else reads the version that is made of it.
+    mine = _logged_model(user, own["experiment"], b"his own model")
+    answer = works(user.post(f"{API}/model-versions/create", name=own["name"], source=f"models:/{mine}", model_id=mine))
+    asked = {"name": own["name"], "version": answer.json["model_version"]["version"], "path": "notes.txt"}
+    assert works(user.get("/model-versions/get-artifact", **asked)).body == b"his own model"
+    refused(people.stranger.get("/model-versions/get-artifact", **asked), 401)
     # What MLflow writes for a prompt.
     prompt = f"prompt-{secrets.token_hex(4)}"
     is_prompt = [{"key": "mlflow.prompt.is_prompt", "value": "true"}]
@@ -111,11 +134,53 @@ def _trace(user, experiment, **about):
     return {"trace": {"trace_info": {**given, "trace_location": place, **about}}}
 
 
-def test_where_a_traces_data_is_no_tag_says(people, world, root, own):
-    """Set later, set at the start, by each version of the API: the data of another's trace or run is not read by it."""
+@pytest.fixture(scope="module")
+def another_bucket(deployment):
+    """A bucket that is not the server's, with a file in it."""
+    name, s3 = f"others-{secrets.token_hex(6)}", boto3.client("s3", **deployment.aws)
+    s3.create_bucket(Bucket=name, CreateBucketConfiguration={"LocationConstraint": deployment.aws["region_name"]})
+    s3.put_object(Bucket=name, Key="x/notes.txt", Body=b"root:another bucket's")
+    yield name
+    s3.delete_object(Bucket=name, Key="x/notes.txt")
+    s3.delete_bucket(Bucket=name)
+
+
+# Somebody who waits at an address of the host itself, and notes who comes.
+LISTEN = """
+import http.server
+class Answer(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        with open("/run/tests-listener.log", "a") as log:
+            log.write(self.path + "\\n")
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(b"root:from http")
+    do_HEAD = do_POST = do_PUT = do_GET
+http.server.HTTPServer(("127.0.0.1", 8099), Answer).serve_forever()
+"""
+LISTENER = "http://127.0.0.1:8099"
+
+
+@pytest.fixture
+def visitors(server):
+    """What was asked of the listener, each time that this is called."""
+    server.run(f"cat >/run/tests-listener.py <<'PROGRAM'\n{LISTEN}PROGRAM\n: >/run/tests-listener.log\n"
+               "systemd-run --quiet --collect --unit=tests-listener /opt/mlflow/current/bin/python /run/tests-listener.py\n"
+               f"curl --silent --retry 20 --retry-connrefused --retry-delay 1 {LISTENER}/honest")  # fmt: skip
+    yield lambda: server.run("cat /run/tests-listener.log").split()
+    server.run("systemctl stop tests-listener; rm -f /run/tests-listener.*", check=False)
+
+
+def test_where_a_traces_data_is_no_tag_says(people, world, root, own, another_bucket, visitors):
+    """
+    Set later, set at the start, by each version of the API: the data of another's trace or run is not read by it, nor that of
+    another bucket, and the server asks nobody for it.
+    """
     user = people.neighbour
     targets = [f"s3://{root['bucket']}/{root['key']}/{world.experiment}/{world.run}/artifacts",
-               f"mlflow-artifacts:/{world.experiment}/{world.run}/artifacts", "file:///etc"]  # fmt: skip
+               f"mlflow-artifacts:/{world.experiment}/{world.run}/artifacts", "file:///etc",
+               f"s3://{another_bucket}/x", f"{LISTENER}/x", "mlflow-artifacts://127.0.0.1:8099/x",
+               f"mlflow-artifacts:{LISTENER.removeprefix('http:')}/api/2.0/mlflow-artifacts/artifacts/x"]  # fmt: skip
     made = works(user.post(f"{API3}/traces", **_trace(user, own["experiment"]))).json["trace"]["trace_info"]["trace_id"]
     for target in targets:
         for api in (API, AJAX, API3, AJAX3):
@@ -131,5 +196,7 @@ def test_where_a_traces_data_is_no_tag_says(people, world, root, own):
                     read = user.get(f"{api}/get-trace-artifact", request_id=trace, path=path)
                     holds(world.secret not in read.body and b"root:" not in read.body, f"{target} was read")
         refused(user.delete(f"{API3}/traces/{made}/tags", key=TAG), 400, 403, 404)
+    # The one who came is the honest call.
+    holds(visitors() == ["/honest"], visitors())
     works(user.patch(f"{API3}/traces/{made}/tags", key="color", value="blue"))
     assert works(user.get(f"{API3}/traces/{made}")).json["trace"]["trace_info"]["tags"]["color"] == "blue"

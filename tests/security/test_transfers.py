@@ -49,6 +49,7 @@ def from_the_host(server, client, path):
 
 
 @pytest.mark.slow
+@pytest.mark.everyday
 @pytest.mark.parametrize("kind", ["downloads", "uploads"])
 def test_slow_transfers_take_a_bounded_part_of_the_memory(people, server, world, large, kind):
     user, most = people.editor, {"downloads": DOWNLOADS, "uploads": UPLOADS}[kind]
