@@ -5,6 +5,7 @@
 
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 VENV=$ROOT/.venv
+# shellcheck disable=SC2034  # bin/test uses it
 CLOUDS_HOME=${LOCALCLOUD_HOME:-/var/lib/mlflow-aws-localcloud}
 LOG_DIR=${LOG_DIR:-$ROOT/.quickstart/log}
 OS_RELEASE=${OS_RELEASE:-/etc/os-release}
