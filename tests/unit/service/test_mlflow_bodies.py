@@ -15,7 +15,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "roles" / "mlflow_server" / "files" / "service"))
 
 import mlflow_bodies  # noqa: E402
-from mlflow_bodies import Bodies, Budget, TooLarge, expand  # noqa: E402
+from mlflow_bodies import Bodies, Budget, Lingering, TooLarge, answer, expand  # noqa: E402
 
 LIMIT = 100_000
 
@@ -94,17 +94,52 @@ def test_a_stream_passes_on_as_it_comes():
     assert asyncio.run(asked.run()) == 200 and [len(part) for part in asked.got] == [LIMIT, LIMIT]
 
 
-def test_a_stream_that_is_refused_is_read_to_its_end_before_the_connection_is_closed():
-    asked = Asked([b"x", b"y", b"z"], CHUNKED, path="/stream")
+REFUSED = {
+    "by a route that takes none": lambda send: answer(send, 405, b"no"),
+    "in several pieces": lambda send: answers_in_pieces(send),
+}
 
-    async def refuse(scope, receive, send):
-        await send({"type": "http.response.start", "status": 403, "headers": []})
-        await send({"type": "http.response.body", "body": b"no"})
 
-    asked.app = refuse
-    assert asyncio.run(asked.run()) == 403
-    assert [(it["body"], it.get("more_body", False)) for it in asked.sent[1:]] == [(b"no", True), (b"", False)]
-    assert asked.parts == []
+async def answers_in_pieces(send):
+    await send({"type": "http.response.start", "status": 405, "headers": []})
+    await send({"type": "http.response.body", "body": b"n", "more_body": True})
+    await send({"type": "http.response.body", "body": b"o"})
+
+
+@pytest.mark.parametrize("how", REFUSED)
+@pytest.mark.parametrize("headers", [CHUNKED, length(3)], ids=["chunked", "declared"])
+def test_who_answers_without_reading_a_body_does_not_close_before_it_has_come(how, headers):
+    asked = Asked([b"x", b"y", b"z"], headers)
+
+    async def application(scope, receive, send):
+        await REFUSED[how](send)
+        # All of the answer is out, nothing is closed, and it was not waited for a byte of the body before.
+        assert b"".join(it.get("body", b"") for it in asked.sent) == b"no"
+
+    asyncio.run(Lingering(application)(asked.scope, asked.receive, asked.send))
+    assert asked.sent[0]["status"] == 405 and asked.parts == []
+    assert [it.get("more_body", False) for it in asked.sent[1:]] == [True] * (len(asked.sent) - 2) + [False]
+    assert asked.sent[-1]["body"] == b""
+
+
+def test_a_body_that_does_not_come_to_its_end_is_not_waited_for_for_ever(monkeypatch):
+    monkeypatch.setattr(mlflow_bodies, "LINGER", 0.1)
+    asked = Asked([b"x"], CHUNKED, endless=True)
+    asyncio.run(Lingering(lambda scope, receive, send: answer(send, 401, b"no"))(asked.scope, asked.receive, asked.send))
+    assert [it.get("more_body", False) for it in asked.sent[1:]] == [True, False]
+
+
+@pytest.mark.parametrize("headers, reads", [([], False), (length(1), True), (CHUNKED, True)])
+def test_an_answer_is_one_piece_where_nothing_can_follow(headers, reads):
+    asked = Asked([b"x"], headers)
+
+    async def application(scope, receive, send):
+        while reads and (await receive())["more_body"]:
+            pass
+        await answer(send, 200, b"yes")
+
+    asyncio.run(Lingering(application)(asked.scope, asked.receive, asked.send))
+    assert [it.get("body") for it in asked.sent[1:]] == [b"yes"] and "more_body" not in asked.sent[1]
 
 
 def test_one_that_trickles_is_ended(monkeypatch):

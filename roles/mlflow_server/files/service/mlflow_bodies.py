@@ -35,22 +35,15 @@ def limit():
 
 
 async def answer(send, status, body, headers=()):
-    """Send a whole answer; `body` is bytes, `headers` are pairs of bytes."""
+    """Send a whole answer, whether or not the request's body was read; `body` is bytes, `headers` are pairs of bytes."""
     named = [(b"content-length", str(len(body)).encode()), (b"cache-control", b"no-store"), *headers]
     await send({"type": "http.response.start", "status": status, "headers": named})
-    await send({"type": "http.response.body", "body": body, "more_body": True})
+    await send({"type": "http.response.body", "body": body})
 
 
-async def turn_away(receive, send, status, body, headers=()):
-    """
-    Answer a request without its body.
-
-    nginx is still sending that body. Who closes on it loses his answer, so the answer goes out whole first, and what comes is
-    thrown away until nginx has read the answer and hangs up.
-    """
-    await answer(send, status, body, headers)
-    await _throw_away(receive)
-    await send({"type": "http.response.body", "body": b""})
+def brings_body(scope):
+    """Whether a request says that a body follows; h11 and httptools go by that, too."""
+    return any(name in (b"content-length", b"transfer-encoding") for name, _ in scope["headers"])
 
 
 async def _throw_away(receive):
@@ -62,25 +55,38 @@ async def _throw_away(receive):
         pass
 
 
-def lingering(receive, send):
-    """The same for an application that answers before it has read a stream: nginx would make a 502 of its refusal."""
-    is_read = False
+class Lingering:
+    """
+    An ASGI application round all others, which may answer a request without having read its body.
 
-    async def receiving():
-        nonlocal is_read
-        message = await receive()
-        is_read = is_read or message["type"] != "http.request" or not message.get("more_body", False)
-        return message
+    nginx is still sending that body. Who closes on it loses his answer, and nginx makes a 502 of it. So the answer goes out
+    whole first, and what comes is thrown away until it ends, or nginx has read the answer and hangs up.
+    """
 
-    async def sending(message):
-        if message["type"] != "http.response.body" or message.get("more_body", False) or is_read:
-            await send(message)
+    def __init__(self, app):
+        self._app = app
+
+    async def __call__(self, scope, receive, send):
+        if scope["type"] != "http" or not brings_body(scope):
+            await self._app(scope, receive, send)
             return
-        await send({**message, "more_body": True})
-        await _throw_away(receive)
-        await send({"type": "http.response.body", "body": b""})
+        is_read = False
 
-    return receiving, sending
+        async def receiving():
+            nonlocal is_read
+            message = await receive()
+            is_read = is_read or message["type"] != "http.request" or not message.get("more_body", False)
+            return message
+
+        async def sending(message):
+            if message["type"] != "http.response.body" or message.get("more_body", False) or is_read:
+                await send(message)
+                return
+            await send({**message, "more_body": True})
+            await _throw_away(receive)
+            await send({"type": "http.response.body", "body": b""})
+
+        await self._app(scope, receiving, sending)
 
 
 def without_body(receive):
@@ -202,21 +208,17 @@ class Bodies:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        if self._is_stream(scope):
-            await self._app(scope, *lingering(receive, send))
+        if self._is_stream(scope) or not brings_body(scope):
+            await self._app(scope, receive, send)
             return
         declared = next((value for name, value in scope["headers"] if name == b"content-length"), None)
         chunked = any(name == b"transfer-encoding" for name, _ in scope["headers"])
-        if declared is None and not chunked:
-            # Nothing comes; h11 and httptools say so at once.
-            await self._app(scope, receive, send)
-            return
         try:
             size = int(declared) if declared is not None and not chunked else self._maximum
         except ValueError:
             size = self._maximum + 1
         if size > self._maximum:
-            await self._refuse(receive, send)
+            await self._refuse(send)
             return
         counted, owner = size if size > SMALL else 0, owner_of(scope)
         if counted:
@@ -225,7 +227,7 @@ class Bodies:
                     await self._budget.acquire(counted, owner)
             except TimeoutError:
                 said = b"There is no memory for the body of this request now; try again."
-                await turn_away(receive, send, 503, said, [(b"retry-after", b"5")])
+                await answer(send, 503, said, [(b"retry-after", b"5")])
                 return
         try:
             await self._pass_on(scope, receive, send, size, chunked)
@@ -238,10 +240,10 @@ class Bodies:
             async with asyncio.timeout(PATIENCE + size / SLOWEST):
                 body = await self._read(receive)
         except TimeoutError:
-            await turn_away(receive, send, 408, b"The body of the request did not come in time.")
+            await answer(send, 408, b"The body of the request did not come in time.")
             return
         except TooLarge:
-            await self._refuse(receive, send)
+            await self._refuse(send)
             return
         if body is None:
             return
@@ -274,9 +276,9 @@ class Bodies:
             more = message.get("more_body", False)
         return b"".join(parts)
 
-    async def _refuse(self, receive, send):
+    async def _refuse(self, send):
         said = f"The body of the request is larger than {self._maximum // MIB} MiB (mlflow_server_max_body_mib)."
-        await turn_away(receive, send, 413, said.encode())
+        await answer(send, 413, said.encode())
 
 
 def expand(body, encoding, maximum):

@@ -33,7 +33,7 @@ import time
 from collections import OrderedDict, deque
 from concurrent.futures import ThreadPoolExecutor
 
-from mlflow_bodies import turn_away, without_body
+from mlflow_bodies import answer, without_body
 
 # So many wrong passwords at once, and one more each so many seconds. Of one name from one address:
 OF_NAME = (5, 5.0)
@@ -351,7 +351,7 @@ class Logins:
         given = credentials(scope["headers"])
         user, refusal = await self._ask(scope, given) if given else (None, NOBODY)
         if refusal:
-            await turn_away(receive, send, *refusal)
+            await answer(send, *refusal)
             return
         token = _caller.set((*given, user))
         about = {"mlflow.user": given[0], "mlflow.checked": time.monotonic(), "mlflow.login": self._again(scope, given)}

@@ -15,7 +15,7 @@ import logging
 import os
 import re
 
-from mlflow_bodies import turn_away
+from mlflow_bodies import answer
 
 # A path begins with /api for programs and with /ajax-api for the web page.
 API = ("api", "ajax-api")
@@ -342,7 +342,7 @@ class Doors:
         if not STRANGE.search(path) and looks(path, scope["method"]):
             await self._app(scope, receive, send)
             return
-        await turn_away(receive, send, 404, NOT_HERE, JSON)
+        await answer(send, 404, NOT_HERE, JSON)
 
 
 class NoAssistant:
@@ -353,7 +353,7 @@ class NoAssistant:
 
     async def __call__(self, scope, receive, send):
         if scope["type"] == "http" and scope["path"] in NO_ASSISTANT:
-            await turn_away(receive, send, 200, NO_ASSISTANT[scope["path"]], JSON)
+            await answer(send, 200, NO_ASSISTANT[scope["path"]], JSON)
             return
         await self._app(scope, receive, send)
 

@@ -285,7 +285,7 @@ class Admission:
                 await self._store.acquire(1, owner)
         except TimeoutError:
             said = b"The artifact store is slow, and others are waiting for it already; try again."
-            await mlflow_bodies.turn_away(receive, send, 503, said, [(b"retry-after", b"10")])
+            await mlflow_bodies.answer(send, 503, said, [(b"retry-after", b"10")])
             return
         await self._with_one_of(self._store, owner, scope, receive, send)
 
@@ -300,7 +300,7 @@ class Admission:
         # Here and not before: whoever lost a right while the request waited must not get it carried out.
         refusal = await mlflow_logins.refusal_of(scope)
         if refusal:
-            await mlflow_bodies.turn_away(receive, send, *refusal)
+            await mlflow_bodies.answer(send, *refusal)
         else:
             await self._app(scope, receive, send)
 
@@ -413,7 +413,8 @@ def create_app():
     signal.signal(signal.SIGTERM, noted)
     _tell_systemd(f"READY=1\nSTATUS=MLflow {VERSION} serves")
     app = Readiness(app)
-    return mlflow_metrics.measure(app, VERSION) if _is_measured() else app
+    app = mlflow_metrics.measure(app, VERSION) if _is_measured() else app
+    return mlflow_bodies.Lingering(app)
 
 
 def import_everything():
