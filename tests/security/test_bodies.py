@@ -11,7 +11,7 @@ import threading
 import time
 
 import pytest
-from attacks import AJAX, API, ARTIFACTS, MIB, Answer, Wire, holds, refused, works
+from attacks import AJAX, API, ARTIFACTS, MIB, Answer, Wire, holds, refused, together, works
 
 LARGEST = 32 * MIB
 CREATE = f"{API}/runs/create"
@@ -144,6 +144,28 @@ def test_a_body_that_grows_when_it_is_unpacked_is_refused(people, world, server)
     # An empty message is told that it has no spans; it was unpacked.
     works(people.editor.send("POST", "/v1/traces", headers, gzip.compress(b"")), 200, 400)
     works(people.editor.call("POST", f"{API}/runs/set-tag", {"run_id": world.run, "key": "a", "value": "b"}))
+
+
+# Whether the body is there before or after the answer is a matter of milliseconds, so it is tried with several.
+PAUSES = (0, 0.0005, 0.001, 0.002, 0.004, 0.008)
+
+
+@pytest.mark.parametrize("path", ["/health", "/ready", f"/static-files/static/..%2f..%2f{CREATE[1:]}", CREATE])
+def test_a_body_that_nobody_reads_costs_nobody_his_answer(stranger, path):
+    """The server answers before the body has come, and does not close on it."""
+
+    def ask(number):
+        with Wire(stranger.address) as wire:
+            size = (100, 3000, 100_000)[number % 3]
+            wire.send(head(stranger, "POST", path, f"Content-Length: {size}"))
+            time.sleep(PAUSES[number // 3 % len(PAUSES)])
+            with contextlib.suppress(OSError):
+                wire.send(b"x" * size)
+            return wire.answer()
+
+    answers = together([lambda number=number: ask(number) for number in range(4 * 3 * len(PAUSES))])
+    lost = [str(it) for it in answers if not isinstance(it, Answer) or it.status not in (200, 401, 405)]
+    holds(not lost, f"{len(lost)} of {len(answers)}: {lost[:3]}")
 
 
 @pytest.mark.slow
