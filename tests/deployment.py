@@ -271,6 +271,23 @@ class Deployment:
         """What is another one after each start of the machine."""
         return self.ssh(host, "systemctl show --property=UserspaceTimestampMonotonic")
 
+    @contextlib.contextmanager
+    def stopped(self, host):
+        """Its instance does not run, and so is not in the inventory."""
+        instance = self.hosts[host]["instance_id"]
+        ec2 = boto3.client("ec2", **self.aws)
+        ec2.stop_instances(InstanceIds=[instance])
+        ec2.get_waiter("instance_stopped").wait(InstanceIds=[instance], WaiterConfig={"Delay": 2})
+        try:
+            self.look_at_hosts()
+            assert host not in self.hosts
+            yield
+        finally:
+            ec2.start_instances(InstanceIds=[instance])
+            ec2.get_waiter("instance_running").wait(InstanceIds=[instance], WaiterConfig={"Delay": 2})
+            self.look_at_hosts()
+        self.wait_for_connection(host)
+
     def main_pids(self):
         return {name: self.ssh(name, "systemctl show --property=MainPID --value mlflow.service") for name in self.hosts}
 

@@ -95,6 +95,10 @@ CASES = {
         {"mlflow_server_acme_directory_url": "http://ca.example.com/dir"},
         "mlflow_server_acme_directory_url is 'http://ca.example.com/dir'; it must be the address",
     ),
+    "a rule that there is not": (
+        {"mlflow_aws_host_away": "keep"},
+        "mlflow_aws_host_away is 'keep'; it must be stop (nothing is rotated or upgraded while a host can't be reached), keep_login",
+    ),
     "a large pool": ({"mlflow_server_pool_size": 100}, "mlflow_server_pool_size 100"),
 }
 

@@ -4,22 +4,14 @@
 
 from __future__ import annotations
 
-import time
-
-import boto3
 from deployment import APP
 
 
 def test_one_host_and_a_stopped_one_that_comes_back(deployment, load):
     before = deployment.content(APP)
     first, second = sorted(deployment.hosts)
-    instance = deployment.hosts[second]["instance_id"]
     pids = deployment.main_pids()
-    ec2 = boto3.client("ec2", **deployment.aws)
-    ec2.stop_instances(InstanceIds=[instance])
-    ec2.get_waiter("instance_stopped").wait(InstanceIds=[instance], WaiterConfig={"Delay": 2})
-    try:
-        deployment.look_at_hosts()
+    with deployment.stopped(second):
         assert list(deployment.hosts) == [first]
         with load(clients=4, pause=0.1) as clients:
             output = deployment.must_rotate()
@@ -28,19 +20,8 @@ def test_one_host_and_a_stopped_one_that_comes_back(deployment, load):
         assert after["username"] != before["username"]
         assert f"{after['username']} is active on 1 host(s)" in output
         assert deployment.main_pids() == {first: pids[first]}
-    finally:
-        ec2.start_instances(InstanceIds=[instance])
-        ec2.get_waiter("instance_running").wait(InstanceIds=[instance], WaiterConfig={"Delay": 2})
-        deployment.look_at_hosts()
     # It has the old service file, as docs/rotation.md says.
-    for _attempt in range(30):
-        try:
-            assert deployment.service_user(second) == before["username"]
-            break
-        except AssertionError:
-            time.sleep(2)
-    else:
-        raise AssertionError(f"{second} did not come back with its old service file")
+    assert deployment.service_user(second) == before["username"]
     code, output = deployment.site()
     assert code == 0, output[-4000:]
     assert deployment.check_finished() == after
