@@ -97,7 +97,7 @@ CASES = {
     ),
     "a rule that there is not": (
         {"mlflow_aws_host_away": "keep"},
-        "mlflow_aws_host_away is 'keep'; it must be stop (nothing is rotated or upgraded while a host can't be reached), keep_login",
+        "mlflow_aws_host_away is 'keep'; it must be stop (nothing is rotated or upgraded while a host can't be reached)",
     ),
     "a large pool": ({"mlflow_server_pool_size": 100}, "mlflow_server_pool_size 100"),
 }

@@ -75,8 +75,8 @@ def test_its_login_is_locked_and_the_next_rotation_brings_it_one(deployment, hos
     gone, there = hosts
     before = deployment.content(APP)
     with away(deployment, gone):
-        login = deployment.user
-        with Load([deployment.hosts[there]["ansible_host"]], login["username"], login["password"], clients=4, pause=0.1) as clients:
+        login, address = deployment.user, deployment.hosts[there]["ansible_host"]
+        with Load([address], login["username"], login["password"], clients=4, pause=0.1) as clients:
             output = deployment.must_rotate(mlflow_aws_host_away="lock_login")
         assert not clients.failed, clients.failed[:3]
         assert f"{gone}: left behind with the old login, which is dead" in words(output)
