@@ -76,7 +76,7 @@ def _parse(value, variable):
 
 
 def cidr_problems(values, variable="the list", allow_public=False):
-    if isinstance(values, (str, bytes)) or not isinstance(values, (list, tuple)):
+    if not isinstance(values, (list, tuple)):
         raise AnsibleFilterError(f"{variable}: wanted a list of networks, got {values!r}.")
     problems = []
     networks = []

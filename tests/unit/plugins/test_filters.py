@@ -121,6 +121,21 @@ def test_certificate_problems(days, chain, theirs, said):
         assert words in problem and problem.startswith("mlflow_server_tls_") and "PRIVATE" not in problem
 
 
+def test_what_is_no_certificate_or_no_key_is_named():
+    key = ec.generate_private_key(ec.SECP256R1())
+    pem, pkcs8 = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8
+    plain = key.private_bytes(pem, pkcs8, serialization.NoEncryption()).decode()
+    locked = key.private_bytes(pem, pkcs8, serialization.BestAvailableEncryption(b"secret")).decode()
+    for given, said in (
+        (("no certificate", plain), ["tls_certificate_file holds no certificate in PEM."]),
+        ((certificate(30, key), "no key"), ["tls_key_file holds no private key in PEM."]),
+        ((certificate(30, key), certificate(30, key)), ["tls_key_file holds no private key in PEM."]),
+        ((certificate(30, key), locked), ["tls_key_file is encrypted with a password; nginx needs it without one, and Ansible "
+                                          "Vault protects it."]),
+    ):  # fmt: skip
+        assert plugin("filter", "certificate_problems").certificate_problems(*given) == said
+
+
 def test_every_password_has_each_kind_of_sign():
     """Whoever asks for that in a password, as some databases do, takes each of them; a short one would often lack one."""
     passwords = plugin("module_utils", "_passwords")
