@@ -55,6 +55,13 @@ options:
       - With 0 that is not known, and what is noted of the roles is compared with each other.
     type: float
     default: 0
+  lock_idle:
+    description:
+      - Whether a role of O(logins) other than O(active) is locked where nobody uses it. Say V(false) while a rotation is under
+        way, since a machine that is off has no session, and may have no other login yet.
+    type: bool
+    default: true
+    version_added: "0.3.0"
 attributes:
   check_mode:
     description: Says what would be done and changes nothing.
@@ -159,7 +166,8 @@ class Database:
             self._ensure_active(roles, database_exists)
         if database_exists or not self.check_mode:
             self._prove(created)
-        self._lock_idle(roles, created)
+        if self.params["lock_idle"]:
+            self._lock_idle(roles, created)
 
     def _roles(self):
         names = [self.params["owner"], *self.params["logins"]]
@@ -387,6 +395,7 @@ def main():
             "active": {"type": "str", "required": True},
             "active_password": {"type": "str", "required": True, "no_log": True},
             "active_created": {"type": "float", "default": 0},
+            "lock_idle": {"type": "bool", "default": True},
         },
         supports_check_mode=True,
     )

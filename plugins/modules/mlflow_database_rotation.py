@@ -134,6 +134,14 @@ options:
     type: list
     elements: str
     default: []
+  left_out:
+    description:
+      - The addresses of hosts that have not got the new login and are to lose the old one. Their sessions are not waited for and
+        are ended when O(retiring) is locked, whatever they do.
+    type: list
+    elements: str
+    default: []
+    version_added: "0.3.0"
   password:
     description: The new password, for V(prepared). For V(begun) the one that O(active) should have.
     type: str
@@ -542,7 +550,7 @@ class Steps:
         busy, calm = [], 0
         while not self.params["emergency"]:
             self.step_in_lease()
-            sessions = self.sessions_of(old)
+            sessions = [session for session in self.sessions_of(old) if session.address not in self.params["left_out"]]
             late = [session for session in sessions if session.age < self.clock() - begun - 1]
             if late:
                 raise pg.PostgresqlError(
@@ -570,7 +578,8 @@ class Steps:
         if not busy:
             self._end_sessions(old)
             return
-        # The old password is dead from here on; only what was open goes on.
+        # The old password is dead from here on; only what was open goes on, and not where the login was to be lost.
+        self._end_once(session for session in self.sessions_of(old) if session.address in self.params["left_out"])
         raise pg.PostgresqlError(
             f"{old} is locked, but {len(busy)} of its sessions stayed busy for {deadline - begun:.0f} s and were not ended: "
             f"{'; '.join(map(str, busy))}. Run it again when they are done."
@@ -729,6 +738,7 @@ def main():
             "active": {"type": "str"},
             "retiring": {"type": "str"},
             "addresses": {"type": "list", "elements": "str", "default": []},
+            "left_out": {"type": "list", "elements": "str", "default": []},
             "password": {"type": "str", "no_log": True},
             "recycle": {"type": "int", "default": 60},
             "grace": {"type": "int", "default": 10},

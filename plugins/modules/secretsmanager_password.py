@@ -104,6 +104,12 @@ created:
   returned: when O(state=present)
   type: dict
   sample: {"mlflow/database/admin": 1764100000.0}
+under_way:
+  description: The names of the secrets that have a version labelled V(AWSPENDING), which is a rotation that is not finished.
+  returned: when O(state=present)
+  type: list
+  elements: str
+  version_added: "0.3.0"
 changed_secrets:
   description: The names of the secrets that were made, changed or removed.
   returned: always
@@ -147,6 +153,7 @@ class Secrets:
         self.module = module
         self.client = module.client("secretsmanager", retry_decorator=AWSRetry.jittered_backoff())
         self.created = {}
+        self.under_way = []
 
     def call(self, what, method, **arguments):
         try:
@@ -177,6 +184,8 @@ class Secrets:
         tags = self.module.params["tags"]
         described = self.call(f"describe secret {name}", "describe_secret", SecretId=name)
         changed = described is None
+        if any("AWSPENDING" in labels for labels in (described or {}).get("VersionIdsToStages", {}).values()):
+            self.under_way.append(name)
 
         if described and described.get("DeletedDate"):
             changed = True
@@ -286,7 +295,7 @@ def main():
         if changed:
             result["changed_secrets"].append(name)
     if module.params["state"] == "present":
-        result["created"] = secrets.created
+        result |= {"created": secrets.created, "under_way": secrets.under_way}
     if module._diff:
         result["diff"] = dict(before={"keys": before}, after={"keys": after})
     module.exit_json(changed=bool(result["changed_secrets"]), **result)

@@ -26,6 +26,10 @@ def away(deployment, host):
         deployment.wait_for_connection(host)
 
 
+def load_on(address, login):
+    return Load([address], login["username"], login["password"], clients=4, pause=0.1)
+
+
 @pytest.fixture
 def hosts(deployment):
     """The first one is away: another one has to do what one of them does."""
@@ -45,6 +49,10 @@ def test_its_login_is_kept_until_it_has_the_new_one(deployment, hosts, load):
             # Both log in, and the second run has made no other password.
             assert deployment.roles()[before["username"]][0] and deployment.roles()[now["username"]][0]
             assert deployment.labels(APP)["AWSPENDING"] == deployment.labels(APP)["AWSCURRENT"]
+            # No other run locks it meanwhile, though the host may have no session just then, as one that is off.
+            code, output = deployment.site(mlflow_aws_host_away="keep_login")
+            assert code != 0 and f"{gone} is not there" in words(output)
+            assert deployment.roles()[before["username"]][0]
             # Who has to be shut out is not let in for the sake of a host.
             code, output = deployment.rotate(mlflow_aws_host_away="keep_login", rotate_emergency=True)
             assert code != 0 and f"{gone} is not in order, so nothing was changed" in words(output)
@@ -59,12 +67,24 @@ def test_its_login_is_kept_until_it_has_the_new_one(deployment, hosts, load):
 
 
 @pytest.mark.slow
+def test_an_emergency_makes_another_password_though_a_rotation_was_to_be_finished(deployment, hosts):
+    """The one that was in use already may have leaked."""
+    with away(deployment, hosts[0]):
+        deployment.must_rotate(mlflow_aws_host_away="keep_login")
+    leaked = deployment.content(APP)
+    output = deployment.must_rotate(mlflow_aws_host_away="keep_login", rotate_emergency=True)
+    assert "Finishes a rotation that was not finished" in words(output)
+    assert deployment.check_finished()["password"] != leaked["password"]
+    assert deployment.roles()[leaked["username"]] == (False, False, 0)
+
+
+@pytest.mark.slow
 def test_a_stopped_instance_is_away_as_well(deployment, hosts):
     stopped, there = hosts
     before = deployment.content(APP)
     with deployment.stopped(stopped):
         output = deployment.must_rotate(mlflow_aws_host_away="keep_login")
-        assert f"{before['username']} stays valid, since 1 stopped host(s)" in words(output)
+        assert f"{before['username']} stays valid, since {stopped} can't be reached, or does not run" in words(output)
         assert deployment.service_user(there) == deployment.content(APP)["username"] != before["username"]
     assert deployment.serves(stopped) and deployment.service_user(stopped) == before["username"]
     deployment.must_rotate(mlflow_aws_host_away="keep_login")
@@ -75,8 +95,9 @@ def test_its_login_is_locked_and_the_next_rotation_brings_it_one(deployment, hos
     gone, there = hosts
     before = deployment.content(APP)
     with away(deployment, gone):
-        login, address = deployment.user, deployment.hosts[there]["ansible_host"]
-        with Load([address], login["username"], login["password"], clients=4, pause=0.1) as clients:
+        login, address = deployment.user, {host: deployment.hosts[host]["ansible_host"] for host in hosts}
+        # Only the controller does not reach it: its clients do, and so its pools log in again and again.
+        with load_on(address[gone], login), load_on(address[there], login) as clients:
             output = deployment.must_rotate(mlflow_aws_host_away="lock_login")
         assert not clients.failed, clients.failed[:3]
         assert f"{gone}: left behind with the old login, which is dead" in words(output)

@@ -39,6 +39,7 @@ PARAMS = {
     "active": "mlflow_b",
     "retiring": "mlflow_a",
     "addresses": [],
+    "left_out": [],
     "password": "new",
     "recycle": 60,
     "grace": 10,
@@ -439,6 +440,25 @@ def test_where_nobody_is_strange_or_nobody_asks_the_role_is_locked(steps, databa
     database.sessions = [(7, "mlflow_a", "idle", 100.0, 900.0)]
     made.retire()
     assert database.ended == [7] and not database.login["mlflow_a"]
+
+
+@pytest.mark.parametrize("state, age, idle", [("idle", 0.5, 0.5), ("active", 100.0, 900.0), ("idle", 100.0, 900.0)])
+def test_a_host_that_is_to_lose_its_login_is_not_waited_for(steps, database, state, age, idle):
+    """It serves on where only the controller does not reach it, and its pools log in again and again."""
+    made = retiring(steps, database, addresses=["10.0.0.2"], left_out=["10.0.0.1"])
+    begin = database.time
+    database.sessions = [(7, "mlflow_a", state, age, idle)]
+    made.retire()
+    assert database.ended == [7] and not database.login["mlflow_a"]
+    assert database.time < begin + 10
+
+
+def test_a_stranger_is_named_though_another_one_is_to_lose_his_login(steps, database):
+    made = retiring(steps, database, addresses=["10.0.0.2"], left_out=["10.0.0.3"])
+    database.sessions = [(7, "mlflow_a", "idle", 100.0, 900.0)]
+    with pytest.raises(steps.error, match="not in the inventory: .*10.0.0.1"):
+        made.retire()
+    assert database.ended == [] and database.login["mlflow_a"]
 
 
 def test_sessions_of_a_machine_that_lost_its_power_are_waited_for(steps, database):

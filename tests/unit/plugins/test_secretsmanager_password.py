@@ -46,6 +46,12 @@ def test_ladder(module, client):
     created = client.get_secret_value(SecretId=NAME)["CreatedDate"].timestamp()
     assert made["created"] == again["created"] == {NAME: created}
 
+    assert again["under_way"] == []
+    version = client.put_secret_value(SecretId=NAME, SecretString="{}", VersionStages=["AWSPENDING"])["VersionId"]
+    assert module("secretsmanager_password", secrets=wanted())["under_way"] == [NAME]
+    client.update_secret_version_stage(SecretId=NAME, VersionStage="AWSPENDING", RemoveFromVersionId=version)
+    assert module("secretsmanager_password", secrets=wanted())["under_way"] == []
+
     password = content(client)["password"]
     changed = module("secretsmanager_password", secrets=wanted(values={"engine": "postgres", "host": "db", "port": 5432}))
     assert changed["changed"]
