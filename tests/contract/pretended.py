@@ -67,11 +67,18 @@ class Pretended:
     def run(self, role: str, variables: dict, *arguments: str, tasks_from: str = "main") -> int:
         """Run the role, or one of its files, on this machine; the exit code."""
         include = {"name": f"mlops.mlflow_aws.{role}", "tasks_from": tasks_from}
+        return self._play({"name": "Run the role", "ansible.builtin.include_role": include}, variables, arguments)
+
+    def run_tasks(self, file: Path, variables: dict, *arguments: str) -> int:
+        """The same of a file with tasks, such as a playbook includes."""
+        return self._play({"name": "Run the tasks", "ansible.builtin.include_tasks": str(file)}, variables, arguments)
+
+    def _play(self, task: dict, variables: dict, arguments: tuple[str, ...]) -> int:
         play = {
             "hosts": "localhost",
             "gather_facts": False,
             "vars": {"ansible_connection": "local", "ansible_python_interpreter": sys.executable},
-            "tasks": [{"name": "Run the role", "ansible.builtin.include_role": include}],
+            "tasks": [task],
         }
         playbook, given = self._folder / "play.yml", self._folder / "variables.json"
         playbook.write_text(yaml.safe_dump([play]))
