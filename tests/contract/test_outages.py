@@ -29,7 +29,7 @@ def instance(number: int, kind: str = "t3.large", **more) -> dict:
 def fleet(tmp_path):
     """Runs the role ec2 on hosts that are all this machine; `serves` is a shell's word on whether they serve."""
 
-    def run(instances, kind="t3.xlarge", serves="true", arguments=(), later=()):
+    def run(instances, kind="t3.xlarge", serves="true", arguments=(), later=(), count=None):
         (tmp_path / "key").write_text("")
         rules = [
             {"module": INFO, "answers": [{"instances": found} for found in (instances, *later)]},
@@ -41,7 +41,7 @@ def fleet(tmp_path):
             "ansible_connection": "local",
             "ansible_become": False,
             "ec2_name": "x",
-            "ec2_count": len(instances),
+            "ec2_count": count or len(instances),
             "ec2_instance_type": kind,
             "ec2_security_group_ids": ["sg-1"],
             "ec2_instance_profile": "x",
@@ -64,6 +64,34 @@ def test_another_type_stops_one_after_the_other(fleet, tmp_path):
     assert code == 0, cloud.output
     order = [module if module != INSTANCE else asked["instance_ids"][0] for module, asked in cloud.calls if module != INFO]
     assert order == ["asked", "asked", "i-1", "asked", "asked", "i-2", "asked", "asked", "i-3"]
+
+
+def test_an_instance_that_is_not_asked_for_any_more_is_told_and_left_running(fleet):
+    code, cloud = fleet([instance(1), instance(2)], kind="t3.large", count=1)
+    assert code == 0 and stopped(cloud) == [], cloud.output
+    assert "x-server-2 are left running, though mlflow_aws_server_count is 1." in " ".join(cloud.output.split())
+
+
+BUCKET, BUCKET_INFO = "amazon.aws.s3_bucket", "amazon.aws.s3_bucket_info"
+
+
+@pytest.mark.parametrize("destroy, check, asked, said", [
+    (False, False, [], "The bucket x and its artifacts stay."),
+    (False, True, [], "The bucket x and its artifacts stay."),
+    (True, True, [BUCKET_INFO], "Would destroy the bucket x with every version of every object."),
+    (True, False, [BUCKET], ""),
+])  # fmt: skip
+def test_a_bucket_goes_only_where_its_data_were_given_up_and_a_look_at_it_removes_nothing(tmp_path, destroy, check, asked, said):
+    cloud = Pretended(tmp_path, [
+        {"module": BUCKET_INFO, "answers": [{"buckets": [{"name": "x"}]}]},
+        {"module": BUCKET, "answers": [{"changed": True}]},
+    ])  # fmt: skip
+    given = {"s3_bucket": "x", "s3_destroy_data": destroy}
+    code = cloud.run("s3", given, *(["--check"] if check else []), tasks_from="absent")
+    assert code == 0, cloud.output
+    assert [module for module, _ in cloud.calls] == asked
+    assert said in " ".join(cloud.output.split())
+    assert all(given["state"] == "absent" and given["name"] == "x" for module, given in cloud.calls if module == BUCKET)
 
 
 def test_nothing_is_stopped_while_another_host_does_not_serve(fleet):
