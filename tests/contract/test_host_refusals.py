@@ -74,3 +74,47 @@ def test_a_host_that_can_not_be_used_is_refused(tmp_path, case):
 def test_another_host_is_not(tmp_path):
     code, said = look(tmp_path, {}, {})
     assert code == 0, said
+
+
+SECRET = "a-password-that-nobody-sees"
+ASKED = {
+    **GIVEN,
+    "mlflow_server_database_password": SECRET,
+    "mlflow_server_admin_password": SECRET,
+    "mlflow_server_login_of": "inputs",
+    "mlflow_server_user_password": {"title": "change it", "password": SECRET, "current": SECRET},
+    "mlflow_server_flask_secret_key": SECRET,
+    "mlflow_server_public_name": "mlflow.example.com",
+}
+ANSWERS = {
+    "a login": ("login", "mlflow_login", {"failed": True, "msg": "mlflow_b can't log in."}, "localhost: mlflow_b can't log in."),
+    "a service file": (
+        "service_file", "mlflow_service_file", {"failed": True, "msg": "No space left."},
+        "localhost: No space left. The service file is what it was before.",
+    ),
+    "a server that does not answer": (
+        "ask", "mlflow_ready", {"failed": True, "msg": "It says 503"}, "localhost: It says 503. journalctl -u mlflow tells why.",
+    ),
+    "a password of MLflow": (
+        "user_password", "mlflow_user_password", {"failed": True, "msg": "It takes neither."}, "localhost: It takes neither.",
+    ),
+    "a key": ("flask_key", "host_files", {"failed": True, "msg": "No space left."}, "localhost: No space left."),
+    "a server that is not ready": (
+        "verify", "mlflow_ready", {"failed": True, "msg": "database: failed"}, "database: failed. The journals end with:",
+    ),
+    "an administrator's password": (
+        "verify", "mlflow_ready", {"login": "refused"}, "mlflow_server_admin_password",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", ANSWERS)
+def test_what_does_not_work_is_told_though_its_task_is_silent(tmp_path, what):
+    """The task that has a secret says nothing; the next one says why, and nothing of the secret."""
+    tasks, module, answer, words = ANSWERS[what]
+    host = Pretended(tmp_path, [{"module": f"mlops.mlflow_aws.{module}", "answers": [answer]}, {"module": INFO, "answers": [{}]}])
+    code = host.run("mlflow_server", ASKED, "-vvv", "--diff", tasks_from=tasks)
+    said = " ".join(host.output.split())
+    assert code == 2 and words in said, said[-3000:]
+    assert [name.rpartition(".")[2] for name, _ in host.calls] == [module]
+    assert SECRET not in said
