@@ -36,10 +36,12 @@ def hosts(deployment):
     return sorted(deployment.hosts)
 
 
-def test_its_login_is_kept_until_it_has_the_new_one(deployment, hosts, load):
+def test_its_login_is_kept_until_it_has_the_new_one(deployment, hosts):
+    """As of a machine that is off: it has no session either."""
     gone, there = hosts
     before = deployment.content(APP)
-    with load(clients=4, pause=0.1) as clients:
+    deployment.ssh(gone, "systemctl stop mlflow.socket mlflow.service")
+    with load_on(deployment.hosts[there]["ansible_host"], deployment.user) as clients:
         with away(deployment, gone):
             output = deployment.must_rotate(mlflow_aws_host_away="keep_login")
             assert f"{before['username']} stays valid, since {gone} can't be reached" in words(output)
@@ -52,8 +54,8 @@ def test_its_login_is_kept_until_it_has_the_new_one(deployment, hosts, load):
             code, output = deployment.site(mlflow_aws_host_away="keep_login")
             assert code != 0 and f"{gone} is not there" in words(output)
             assert deployment.roles()[before["username"]][0]
-        # What it had is valid, so it serves with it after a restart, too.
-        deployment.ssh(gone, "systemctl start mlflow-handover.service")
+        # What it had is valid, so it serves as soon as it is back.
+        deployment.ssh(gone, "systemctl start mlflow.service && mlflow-ready")
         assert deployment.service_user(gone) == before["username"]
         deployment.must_rotate(mlflow_aws_host_away="keep_login")
         assert deployment.check_finished() == now
