@@ -25,6 +25,8 @@ WAIT = 60.0
 STREAMS = 8
 # What a compressed body may become, as a multiple of the limit of a body.
 EXPANSION = 4
+# What says that a request has a body; h11 and httptools go by that, too.
+ANNOUNCES = (b"content-length", b"transfer-encoding")
 # For how long the rest of a refused request is thrown away, so that its client gets to read the answer.
 LINGER = 5.0
 
@@ -42,8 +44,8 @@ async def answer(send, status, body, headers=()):
 
 
 def brings_body(scope):
-    """Whether a request says that a body follows; h11 and httptools go by that, too."""
-    return any(name in (b"content-length", b"transfer-encoding") for name, _ in scope["headers"])
+    """Whether a request says that a body follows."""
+    return any(name in ANNOUNCES for name, _ in scope["headers"])
 
 
 async def _throw_away(receive):
@@ -89,8 +91,9 @@ class Lingering:
         await self._app(scope, receiving, sending)
 
 
-def without_body(receive):
-    """A request whose body is not read: what comes of it is dropped by the server that has it."""
+def without_body(scope, receive):
+    """A request without its body, for which nobody then keeps memory; Lingering throws away what comes of it."""
+    scope = {**scope, "headers": [(name, value) for name, value in scope["headers"] if name not in ANNOUNCES]}
     given = False
 
     async def nothing():
@@ -103,7 +106,7 @@ def without_body(receive):
             pass
         return message
 
-    return nothing
+    return scope, nothing
 
 
 class Budget:

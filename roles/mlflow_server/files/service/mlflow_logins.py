@@ -346,7 +346,7 @@ class Logins:
         # What a browser asks before it sends a login; MLflow says who may ask from where.
         asks_only = scope["method"] == "OPTIONS" and not any(name == b"authorization" for name, _ in scope["headers"])
         if asks_only or self._is_public(scope["path"]):
-            await self._app(scope, without_body(receive), send)
+            await self._app(*without_body(scope, receive), send)
             return
         given = credentials(scope["headers"])
         user, refusal = await self._ask(scope, given) if given else (None, NOBODY)
