@@ -50,7 +50,7 @@ def test_its_login_is_kept_until_it_has_the_new_one(deployment, hosts):
             # Both log in.
             assert deployment.roles()[before["username"]][0] and deployment.roles()[now["username"]][0]
             assert deployment.labels(APP)["AWSPENDING"] == deployment.labels(APP)["AWSCURRENT"]
-            # No other run locks it meanwhile, though nobody has a session of it: what the pool of the other host has kept is ended.
+            # No other run locks it meanwhile, though nobody has a session of it: those that the other pool has kept are ended.
             deployment.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = %s", (before["username"],))
             code, output = deployment.site(mlflow_aws_host_away="keep_login")
             assert code != 0 and f"{gone} is not there" in words(output)
