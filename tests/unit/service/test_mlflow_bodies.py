@@ -612,3 +612,14 @@ def test_what_becomes_free_goes_to_all_who_fit_into_it():
         await asyncio.wait_for(waits[2], 1)
 
     asyncio.run(run())
+
+
+def test_what_is_left_of_a_body_that_was_read_in_part_is_thrown_away():
+    asked = Asked([b"x", b"y", b"z"], CHUNKED)
+
+    async def application(scope, receive, send):
+        assert (await receive())["body"] == b"x"
+        await answer(send, 400, b"no")
+
+    asyncio.run(Lingering(application)(asked.scope, asked.receive, asked.send))
+    assert asked.parts == [] and [message["more_body"] for message in asked.sent[1:] if "more_body" in message] == [True]
