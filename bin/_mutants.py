@@ -67,7 +67,7 @@ TESTS = {
     f"{SERVICE}/mlflow_schema.py": [
         "service/test_lower_version.py", "service/test_users_of_old.py", "service/test_mlflow_setup.py",
     ],
-    f"{SERVICE}/mlflow_locks.py": ["service/test_mlflow_gc.py"],
+    f"{SERVICE}/mlflow_ready.py": ["service/test_mlflow_ready.py", "service/test_store_settings.py"],
     f"{SERVICE}/mlflow_service.py": ["service/test_mlflow_service.py", "service/test_database_errors.py"],
     f"{SERVICE}/mlflow_logins.py": ["service/test_mlflow_logins.py", "service/test_addresses.py"],
     f"{SERVICE}/mlflow_artifacts.py": ["service/test_mlflow_artifacts.py", "service/test_upload_extra_args.py"],

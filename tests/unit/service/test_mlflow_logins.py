@@ -17,7 +17,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "roles" / "mlflow_server" / "files" / "service"))
 
 import mlflow_logins  # noqa: E402
-from mlflow_logins import Allowance, Checks, Logins, Rows, Throttled, Users, credentials  # noqa: E402
+from mlflow_logins import Allowance, Checks, Logins, Rows, Throttled, Turns, Users, credentials, refusal_of  # noqa: E402
 
 
 def basic(text):
@@ -48,6 +48,16 @@ def test_a_login_is_a_name_and_a_password():
 )
 def test_what_is_no_login(headers):
     assert credentials(headers) is None
+
+
+def test_a_login_is_as_long_as_may_be_and_no_longer():
+    def header(size):
+        # "Basic " and four characters for each three.
+        return basic("ada:" + "x" * (size - 4))
+
+    longest = (mlflow_logins.LONGEST - 6) // 4 * 3
+    assert credentials([header(longest)]) == ("ada", "x" * (longest - 4))
+    assert credentials([header(longest + 6)]) is None
 
 
 class Clock:
@@ -319,6 +329,162 @@ def test_what_is_remembered_of_strangers_is_bounded(monkeypatch):
     assert len(allowance._spent) == 10
 
 
+@pytest.mark.parametrize("seconds, told", [(0.0, 1), (0.2, 1), (1.0, 1), (1.01, 2), (4.5, 5), (60.0, 60)])
+def test_who_has_to_wait_is_told_whole_seconds_and_never_too_few(seconds, told):
+    assert Throttled(seconds).seconds == told and Throttled(seconds).said == mlflow_logins.TOO_MANY
+
+
+def test_an_allowance_is_spent_and_comes_back_with_time():
+    clock = Clock()
+    allowance = Allowance(3, 10.0, clock)
+    waits = []
+    for _ in range(5):
+        waits.append(allowance.wait("ada"))
+        allowance.spend("ada")
+    assert waits == [0, 0, 0, 10, 20] and allowance.wait("ada") == 30 and allowance.wait("bob") == 0
+    clock.now += 22
+    assert allowance.wait("ada") == pytest.approx(8)
+    clock.now += 3
+    assert allowance.wait("ada") == pytest.approx(5)
+    allowance.spend("ada", -1)
+    assert allowance.wait("ada") == 0
+    # However long nobody asks, and whatever is given back: there are never more than at the beginning.
+    clock.now += 3600
+    allowance.spend("ada", -1)
+    for _ in range(3):
+        assert allowance.wait("ada") == 0
+        allowance.spend("ada")
+    assert allowance.wait("ada") == 10
+
+
+def test_what_was_used_last_is_remembered_longest(monkeypatch):
+    monkeypatch.setattr(mlflow_logins, "REMEMBERED", 3)
+    remembered = mlflow_logins.Remembered()
+    for key in ("a", "b", "c", "a", "d"):
+        remembered.put(key, key)
+    assert list(remembered) == ["c", "a", "d"]
+
+
+def in_turn(asked):
+    """Who was served, in which order; `asked` are pairs of an address and whether it was right before."""
+    served, go = [], threading.Event()
+
+    async def run():
+        turns = Turns()
+        first = asyncio.create_task(turns.run("first", False, go.wait, 10))
+        await asyncio.sleep(0.01)
+        tasks = [asyncio.create_task(turns.run(address, first, served.append, address)) for address, first in asked]
+        await asyncio.sleep(0.01)
+        go.set()
+        await asyncio.wait_for(asyncio.gather(first, *tasks), 5)
+        # And the next one is served as well.
+        assert await turns.run("first", False, str.upper, "x") == "X"
+
+    asyncio.run(run())
+    return served
+
+
+def test_each_address_has_one_turn_and_who_was_right_before_has_the_first():
+    few = [("many", False)] * 3 + [("b", False), ("c", False), ("b", False), ("known", True), ("known", True)]
+    assert in_turn(few) == ["known", "known", "many", "b", "c", "many", "b", "many"]
+
+
+def test_of_all_addresses_only_so_many_wait_and_who_was_right_before_always_may(monkeypatch):
+    monkeypatch.setattr(mlflow_logins, "OF_ALL_WAIT", 5)
+    go = threading.Event()
+
+    async def run():
+        turns = Turns()
+        under_way = asyncio.create_task(turns.run("x", False, go.wait, 10))
+        await asyncio.sleep(0.01)
+        waiting = [asyncio.create_task(turns.run(str(n), False, str, n)) for n in range(8)]
+        known = asyncio.create_task(turns.run("known", True, str, "known"))
+        await asyncio.sleep(0.01)
+        busy = [task.done() for task in waiting]
+        go.set()
+        # Whoever was refused has left nothing on which the others would wait for ever.
+        found = await asyncio.wait_for(asyncio.gather(*waiting, return_exceptions=True), 5)
+        assert await known == "known" and await under_way
+        assert busy == [False] * 5 + [True] * 3 and found[:5] == ["0", "1", "2", "3", "4"]
+        assert {(type(it), it.said, it.seconds) for it in found[5:]} == {(Throttled, mlflow_logins.BUSY, 1)}
+        # Those who were served leave their places to others.
+        assert await asyncio.gather(*(turns.run(str(n), False, str, n) for n in range(5))) == ["0", "1", "2", "3", "4"]
+
+    asyncio.run(run())
+
+
+def test_a_check_that_fails_is_told_to_its_own_caller_and_costs_nothing():
+    async def ask():
+        users = Team()
+        matches, users.checks._matches = users.checks._matches, lambda row, password: 1 / 0
+        for _ in range(3 * mlflow_logins.OF_NAME[0]):
+            with pytest.raises(ZeroDivisionError):
+                await users.user("ada", "ada")
+        users.checks._matches = matches
+        # It was no guess, and nobody knows yet whether the password is right.
+        assert await users.user("ada", "ada") == "ada"
+
+    asyncio.run(ask())
+
+
+def test_who_has_gone_holds_up_nobody():
+    async def ask():
+        users = Team(seconds=0.02)
+        gone = [asyncio.create_task(users.user("ada", f"wrong {n}")) for n in range(2)]
+        await asyncio.sleep(0.01)
+        for task in gone:
+            task.cancel()
+        assert await users.user("bob", "bob") == "bob"
+        assert [row for row, _password in users.hashed][-1] == "bob" and users.checks._under_way == {}
+
+    asyncio.run(ask())
+
+
+def test_a_turn_whose_caller_has_gone_is_no_error():
+    go = threading.Event()
+
+    async def run():
+        turns = Turns()
+        gone = asyncio.create_task(turns.run("x", False, go.wait, 10))
+        next_one = asyncio.create_task(turns.run("y", False, str.upper, "y"))
+        await asyncio.sleep(0.01)
+        gone.cancel()
+        await asyncio.sleep(0.01)
+        go.set()
+        assert await asyncio.wait_for(next_one, 2) == "Y"
+
+    asyncio.run(run())
+
+
+def test_without_limits_the_turns_are_by_name():
+    """All come from one address then, and whoever guesses one name holds up no other."""
+
+    async def ask():
+        users = Team(seconds=0.01, limits=False)
+        attack = [asyncio.create_task(users.user("bob", f"guess {n}")) for n in range(100)]
+        await asyncio.sleep(0.02)
+        begun = time.monotonic()
+        assert await users.user("ada", "ada") == "ada" and time.monotonic() - begun < 0.5
+        for task in attack:
+            task.cancel()
+        await asyncio.wait(attack)
+
+    asyncio.run(ask())
+
+
+def test_a_wrong_password_is_forgotten_after_a_time_and_looked_at_again():
+    async def ask():
+        users = Team()
+        assert await users.user("ada", "wrong") is None
+        users.clock.now += 59
+        assert await users.user("ada", "wrong") is None and len(users.hashed) == 1
+        # Other than a right one it is not remembered for longer because somebody goes on sending it.
+        users.clock.now += 2
+        assert await users.user("ada", "wrong") is None and len(users.hashed) == 2
+
+    asyncio.run(ask())
+
+
 # --- the table ---
 
 
@@ -451,3 +617,159 @@ def test_who_has_to_wait_is_told_how_long():
 def test_a_database_that_is_away_is_told_in_our_words():
     status, headers, body, _ = ask(application(ConnectionError("host db.internal role mlflow_a")), [basic("ada:x")])
     assert status == 503 and b"mlflow_a" not in body and headers[b"retry-after"] == b"1"
+
+
+def test_what_is_no_request_goes_on_untouched():
+    seen = []
+
+    async def app(scope, receive, send):
+        seen.append((scope, receive, send))
+
+    scope = {"type": "lifespan"}
+    asyncio.run(Logins(app, None, None)(scope, "receive", "send"))
+    assert seen == [(scope, "receive", "send")]
+
+
+def test_who_comes_by_the_socket_has_a_name_for_limits_too():
+    addresses = []
+
+    async def user(name, password, address):
+        addresses.append(address)
+
+    async def send(message):
+        pass
+
+    scope = {"type": "http", "path": "/api", "method": "GET", "headers": [basic("ada:secret")], "client": None}
+    asyncio.run(Logins(inner, SimpleNamespace(user=user), lambda path: False)(scope, None, send))
+    assert addresses == ["the host"]
+
+
+# --- a request that had to wait ---
+
+
+@pytest.fixture
+def waiting(monkeypatch):
+    """Lets a user in, and returns what is answered when his request's turn comes, and who he is by then."""
+
+    def wait(rows, path="/api/2.0/mlflow/runs/create", old=0.0):
+        rows = [SimpleNamespace(username="ada", is_admin=is_admin) if row else None for row, is_admin in rows]
+        monkeypatch.setattr(mlflow_logins, "OLD", old)
+        asked, found = [], []
+
+        async def user(name, password, address):
+            asked.append((name, password, address))
+            return rows.pop(0)
+
+        async def app(scope, receive, send):
+            refusal = await refusal_of(scope)
+            found.append((refusal and refusal[0], mlflow_logins.caller().is_admin, len(asked)))
+
+        async def send(message):
+            raise AssertionError(message)
+
+        scope = {"type": "http", "path": path, "method": "POST", "headers": [basic("ada:x")], "client": ("192.0.2.1", 1)}
+        asyncio.run(Logins(app, SimpleNamespace(user=user), lambda path: False)(scope, None, send))
+        assert set(asked) == {("ada", "x", "192.0.2.1")}
+        return found[0]
+
+    return wait
+
+
+def test_who_was_demoted_while_he_waited_is_no_administrator_when_his_turn_comes(waiting):
+    assert waiting([(True, True), (True, False)]) == (None, False, 2)
+
+
+def test_who_was_removed_while_he_waited_is_refused(waiting):
+    assert waiting([(True, True), (False, False)]) == (401, True, 2)
+
+
+@pytest.mark.parametrize("path, looks", [
+    ("/api/2.0/mlflow/runs/create", False), ("/api/2.0/mlflow/users", True), ("/api/3.0/mlflow/webhooks/1", True),
+    ("/api/2.0/mlflow/experiments/permissions/create", True), ("/api/2.0/mlflow/userspace", False),
+    ("/ajax-api/3.0/mlflow/roles/permissions/add", True),
+])  # fmt: skip
+def test_only_who_manages_users_is_looked_at_twice_at_once(waiting, path, looks):
+    assert waiting([(True, True)] * 2, path, old=60.0)[2] == (2 if looks else 1)
+
+
+def test_where_nobody_logs_in_nobody_is_looked_at():
+    assert asyncio.run(refusal_of({"type": "http", "path": "/api/2.0/mlflow/users"})) is None
+
+
+# --- MLflow's own module, as far as it is taken over; with a real PostgreSQL and real hashes ---
+
+
+@pytest.fixture
+def auth(server, tmp_path, monkeypatch):
+    psycopg = pytest.importorskip("psycopg")
+    security = pytest.importorskip("werkzeug.security")
+    service = tmp_path / "pg_service.conf"
+    service.write_text(f"[mlflow]\nhost={server}\nuser=mlflow\ndbname=postgres\n")
+    monkeypatch.setenv("PGSERVICEFILE", str(service))
+    monkeypatch.setenv("MLFLOW_SQLALCHEMYSTORE_POOL_RECYCLE", "60")
+    monkeypatch.setenv("MLFLOW_SERVER_ADDRESSES", "true")
+    with psycopg.connect("service=mlflow", autocommit=True) as connection:
+        connection.execute("DROP TABLE IF EXISTS users")
+        connection.execute("CREATE TABLE users (id int, username text, password_hash text, is_admin bool)")
+        for row in ((1, "ada", True), (2, "bob", False), (3, "admin", True)):
+            hashed = security.generate_password_hash(row[1] + "!", method="pbkdf2:sha256:1000")
+            connection.execute("INSERT INTO users VALUES (%s, %s, %s, %s)", (*row[:2], hashed, row[2]))
+
+    def make(number, username, password_hash, is_admin):
+        return SimpleNamespace(id=number, username=username, password_hash=password_hash, is_admin=is_admin)
+
+    return SimpleNamespace(
+        User=make,
+        # The password that MLflow's documentation names.
+        _is_disabled_legacy_admin_login=lambda name, password, user: name == "admin" and user.id == 3,
+        auth_config=SimpleNamespace(auth_cache_ttl_seconds=60),
+        is_unprotected_route=lambda path: path == "/health",
+        _USER_AUTH_CACHE=None,
+    )
+
+
+@pytest.mark.parametrize(
+    "name, password, is_let_in, is_admin",
+    [("ada", "ada!", True, True), ("bob", "bob!", True, False), ("ada", "bob!", False, False), ("eve", "eve!", False, False),
+     ("admin", "admin!", False, False)],
+)  # fmt: skip
+def test_mlflow_takes_the_user_who_was_let_in_and_no_other(auth, name, password, is_let_in, is_admin):
+    found = []
+
+    async def app(scope, receive, send):
+        # What a route asks; another login in the same request is none.
+        user = auth._authenticate_cached(name, password)
+        others = [auth._authenticate_cached(*other) for other in (("bob", "x"), (name, "x"), ("x", password))]
+        found.append((user.username, user.id, auth.sender_is_admin(), others))
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+
+    status, *_ = ask(Logins(app, *mlflow_logins.take_over(auth)), [basic(f"{name}:{password}")])
+    number = {"ada": 1, "bob": 2}.get(name)
+    assert status == (200 if is_let_in else 401)
+    assert found == ([(name, number, is_admin, [None] * 3)] if is_let_in else [])
+    # Outside of a request nobody is anybody.
+    assert auth._authenticate_cached(name, password) is None and auth.sender_is_admin() is False
+    # Without a cache MLflow would hash by itself.
+    assert auth._USER_AUTH_CACHE == {}
+
+
+def test_mlflow_says_what_is_public_and_a_database_that_is_away_is_told(auth, monkeypatch):
+    application = Logins(inner, *mlflow_logins.take_over(auth))
+    assert ask(application, path="/health")[0] == 200 and ask(application)[0] == 401
+    monkeypatch.setenv("PGSERVICEFILE", "/nowhere")
+    assert ask(Logins(inner, *mlflow_logins.take_over(auth)), [basic("ada:ada!")])[0] == 503
+
+
+@pytest.mark.parametrize("told, limits", [("true", True), ("false", False), (None, False)])
+def test_guesses_are_counted_where_the_addresses_are_those_of_clients(auth, monkeypatch, told, limits):
+    monkeypatch.delenv("MLFLOW_SERVER_ADDRESSES")
+    if told:
+        monkeypatch.setenv("MLFLOW_SERVER_ADDRESSES", told)
+
+    async def guess():
+        checks, *_ = mlflow_logins.take_over(auth)
+        checks._matches = lambda row, password: False
+        found = [await asyncio.gather(checks.user("ada", f"guess {n}", "192.0.2.1"), return_exceptions=True) for n in range(6)]
+        return isinstance(found[-1][0], Throttled)
+
+    assert asyncio.run(guess()) is limits

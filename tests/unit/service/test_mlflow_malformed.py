@@ -355,3 +355,56 @@ def test_natively_only_the_readers_are_looked_at(monkeypatch):
 
 def test_the_modules_that_read_are_named_whole():
     assert all(name.startswith("mlflow.utils.") for name in mlflow_malformed.READERS)
+
+
+def test_a_place_is_the_innermost_line_of_mlflows():
+    raises = in_module("json.decoder", "def f(): raise ValueError('x')")
+    middle = in_module("mlflow.store.tracking.sqlalchemy_store", "def f(call, *args):\n\n  return call(*args)")
+    assert mlflow_malformed._place(raised(handler, middle, raises)) == "sqlalchemy_store.py:3 in f"
+    # Where nothing of it is MLflow's, it is where it was raised, and where it was not raised at all, nobody knows.
+    assert mlflow_malformed._place(raised(raises)) == "decoder.py:1 in f"
+    assert mlflow_malformed._place(ValueError("x")) == "?:0 in ?"
+
+
+def test_what_mlflow_refuses_is_known_by_where_it_was_raised_and_not_by_who_called():
+    source = "def {0}(call, *args): return call(*args)\nf = {0}"
+    orders = in_module("mlflow.store.tracking.sqlalchemy_store", source.format("_get_orderby_clauses"))
+
+    def fails():
+        raise MlflowException("the server's")
+
+    assert whose(raised(handler, orders, store, fails), True, RULE) is None
+    refuses = in_module("mlflow.store.tracking.sqlalchemy_store", "def _parse_model_uri(e): raise e\nf = _parse_model_uri")
+    assert whose(raised(handler, store, refuses, MlflowException("x")), True, RULE) == MALFORMED
+
+
+def test_in_a_request_it_is_known_whether_the_database_was_asked_by_then(monkeypatch):
+    from sqlalchemy import create_engine, event, text
+    from sqlalchemy.engine import Engine
+
+    listeners, listens = [], event.listens_for
+
+    def noting(target, name):
+        def decorate(function):
+            listeners.append((target, name, function))
+            return listens(target, name)(function)
+
+        return decorate
+
+    monkeypatch.setattr(event, "listens_for", noting)
+    forget, asked = mlflow_malformed._database_is_asked()
+    try:
+        with create_engine("sqlite://").connect() as connection:
+            # Outside of a request nobody asks.
+            connection.execute(text("SELECT 1"))
+            with Flask("mlflow").app_context():
+                forget()
+                assert asked() is False
+                connection.execute(text("SELECT 1"))
+                assert asked() is True
+                forget()
+                assert asked() is False
+        assert [listener[0] for listener in listeners] == [Engine]
+    finally:
+        for listener in listeners:
+            event.remove(*listener)

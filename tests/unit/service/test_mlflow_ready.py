@@ -94,6 +94,89 @@ def test_asking_often_costs_one_check(monkeypatch):
     assert len(calls) == 2
 
 
+@pytest.mark.parametrize("kind", ["lifespan", "websocket"])
+def test_what_is_no_request_goes_on_untouched(kind):
+    """A worker's start and end have no path."""
+    seen = []
+
+    async def app(scope, receive, send):
+        seen.append((scope, receive, send))
+
+    asyncio.run(mlflow_ready.Readiness(app, {"database": fail})({"type": kind, "path": "/ready"}, "receive", "send"))
+    assert seen == [({"type": kind, "path": "/ready"}, "receive", "send")]
+
+
+@pytest.mark.parametrize("method, has_body", [("GET", True), ("HEAD", False), ("POST", True), ("OPTIONS", True)])
+def test_an_answer_says_how_long_it_is_and_is_kept_by_nobody(method, has_body):
+    messages = []
+
+    async def send(message):
+        messages.append(message)
+
+    application = mlflow_ready.Readiness(below, {"database": lambda: None})
+    scope = {"type": "http", "path": "/ready", "method": method, "headers": [(b"x-ready-details", b"")]}
+    asyncio.run(application(scope, None, send))
+    headers, body = dict(messages[0]["headers"]), messages[1]["body"]
+    assert headers[b"cache-control"] == b"no-store" and headers[b"content-type"] == b"application/json"
+    assert (len(body) == int(headers[b"content-length"])) is has_body and bool(body) is has_body
+
+
+@pytest.mark.parametrize("headers", [[(b"x-ready-details", b"")], [(b"a", b"yes")], [(b"z", b"yes")]])
+def test_other_headers_ask_for_no_reasons(headers):
+    messages = []
+
+    async def send(message):
+        messages.append(message)
+
+    application = mlflow_ready.Readiness(below, {"database": fail})
+    asyncio.run(application({"type": "http", "path": "/ready", "method": "GET", "headers": headers}, None, send))
+    assert json.loads(messages[1]["body"]) == {"ready": False, "checks": {"database": "failed"}}
+
+
+def test_an_error_without_words_is_told_by_its_kind_and_one_that_hangs_by_its_time(monkeypatch):
+    monkeypatch.setattr(mlflow_ready, "CHECK_SECONDS", 0.6)
+
+    def silent():
+        raise ValueError("  ")
+
+    application = mlflow_ready.Readiness(below, {"database": silent, "artifacts": lambda: time.sleep(0.8)})
+    _status, body = asyncio.run(ask(application, details=True))
+    assert json.loads(body)["checks"] == {"database": "ValueError: failed", "artifacts": "no answer in 1 s"}
+
+
+def test_the_journal_has_a_line_when_it_changes_and_none_while_it_stays(caplog, monkeypatch):
+    monkeypatch.setattr(mlflow_ready, "KEPT_SECONDS", 0.0)
+    state, lines = [None], []
+
+    def check():
+        if state[0]:
+            raise ConnectionError(state[0])
+
+    async def run():
+        application = mlflow_ready.Readiness(below, {"database": check})
+        for state[0] in (None, "one", "another", None, None):
+            caplog.clear()
+            await ask(application)
+            lines.append([(record.levelname, record.getMessage()) for record in caplog.records if "ready" in record.getMessage()])
+
+    with caplog.at_level("INFO"):
+        asyncio.run(run())
+    down = [("ERROR", "not ready: database: ConnectionError: one")]
+    assert lines == [[], down, [], [("INFO", "ready again: database")], []]
+
+
+def test_an_answer_is_kept_for_some_seconds():
+    calls = []
+
+    async def run():
+        application = mlflow_ready.Readiness(below, {"database": lambda: calls.append(1)})
+        for _ in range(5):
+            await ask(application)
+
+    asyncio.run(run())
+    assert calls == [1]
+
+
 def test_it_recovers(monkeypatch):
     answers = [ConnectionError("down"), None]
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import socket
 import sys
 import time
 import types
@@ -281,3 +282,158 @@ def test_a_worker_gives_up_a_silent_store_before_it_opens_one(monkeypatch):
         mlflow_service.create_app()
     assert os.environ["PGOPTIONS"] == "-c statement_timeout=300s"
     assert found.value.args == (5, 30, 3)
+
+
+# --- what is told by the environment ---
+
+
+@pytest.fixture
+def environment(monkeypatch):
+    """Sets what is given; what the service sets in between is taken back."""
+    names = ("_MLFLOW_SERVER_FILE_STORE", "_MLFLOW_SERVER_REGISTRY_STORE", "_MLFLOW_SGI_NAME", "_MLFLOW_IN_JOB_EXECUTOR",
+             "_MLFLOW_AUTH_ADMIN_BOOTSTRAPPED", "_MLFLOW_SERVER_SERVE_ARTIFACTS", "_MLFLOW_SERVER_ARTIFACT_ROOT",
+             "_MLFLOW_SERVER_ARTIFACT_DESTINATION", "MLFLOW_SQLALCHEMYSTORE_POOL_SIZE", "MLFLOW_SQLALCHEMYSTORE_MAX_OVERFLOW",
+             "MLFLOW_FLASK_SERVER_SECRET_KEY", "NOTIFY_SOCKET", "MLFLOW_SERVER_METRICS", "MLFLOW_AUTH_CONFIG_PATH")  # fmt: skip
+    for name in names:
+        monkeypatch.setenv(name, "")
+        monkeypatch.delenv(name)
+
+    def set_to(**values):
+        for name, value in values.items():
+            monkeypatch.setenv(name, str(value))
+
+    return set_to
+
+
+@pytest.mark.parametrize("served", ["true", "false"])
+def test_mlflow_is_told_where_artifacts_are(environment, served):
+    environment(
+        MLFLOW_BACKEND_STORE_URI="postgresql://", MLFLOW_ARTIFACTS_DESTINATION="s3://b/a", MLFLOW_SERVE_ARTIFACTS=served
+    )
+    mlflow_service._set_internal_variables()
+    proxied = served == "true"
+    assert os.environ["_MLFLOW_SERVER_ARTIFACT_ROOT"] == ("mlflow-artifacts:/" if proxied else "s3://b/a")
+    assert os.environ.get("_MLFLOW_SERVER_SERVE_ARTIFACTS") == ("true" if proxied else None)
+    assert os.environ.get("_MLFLOW_SERVER_ARTIFACT_DESTINATION") == ("s3://b/a" if proxied else None)
+    assert os.environ["_MLFLOW_SERVER_FILE_STORE"] == os.environ["_MLFLOW_SERVER_REGISTRY_STORE"] == "postgresql://"
+
+
+@pytest.mark.parametrize("told, measured", [("true", True), ("false", False), ("zzz", False), ("", False), (None, False)])
+def test_what_is_not_wanted_is_not_measured(environment, told, measured):
+    if told is not None:
+        environment(MLFLOW_SERVER_METRICS=told)
+    assert mlflow_service._is_measured() is measured
+
+
+@pytest.mark.parametrize(
+    "maximum, reserved, given, workers, size, overflow",
+    [
+        # 80 of 100, by 4 workers, less one for logins, by three pools: 6.
+        (103, 3, 0, 4, 3, 3),
+        # 0.8 * 97 / 3 = 25, less one, by three: 8.
+        (100, 3, 0, 3, 4, 4),
+        # Without the reserved ones: 0.8 * 90 / 3 = 24, less one, by three: 7.
+        (120, 30, 0, 3, 4, 3),
+        # What the inventory says is what there is.
+        (100, 3, 400, 8, 7, 6),
+        # Never less than four and never more than fifteen.
+        (20, 3, 0, 16, 2, 2),
+        (1000, 3, 0, 2, 8, 7),
+    ],
+)
+def test_all_workers_of_all_hosts_leave_the_database_some_connections(
+    environment, monkeypatch, maximum, reserved, given, workers, size, overflow
+):
+    rows = {"SHOW max_connections": str(maximum), "SHOW superuser_reserved_connections": str(reserved)}
+
+    class Connection:
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *dummy):
+            pass
+
+        def execute(self, query):
+            return types.SimpleNamespace(fetchone=lambda: (rows[query],))
+
+    monkeypatch.setattr("psycopg.connect", lambda conninfo: Connection())
+    environment(MLFLOW_SERVER_DATABASE_CONNECTIONS=given, MLFLOW_SERVER_WORKERS_OF_ALL_HOSTS=workers)
+    mlflow_service._fit_pools()
+    found = [int(os.environ[f"MLFLOW_SQLALCHEMYSTORE_{name}"]) for name in ("POOL_SIZE", "MAX_OVERFLOW")]
+    assert found == [size, overflow]
+    least = 3 * mlflow_service.POOL_LEAST + 1
+    there = given or maximum - reserved
+    assert workers * (3 * sum(found) + 1) <= 0.8 * there or 3 * sum(found) + 1 == least
+
+
+def test_pools_that_the_inventory_sizes_stay(environment, monkeypatch):
+    monkeypatch.setattr("psycopg.connect", None)
+    environment(MLFLOW_SQLALCHEMYSTORE_POOL_SIZE=7)
+    mlflow_service._fit_pools()
+    assert os.environ["MLFLOW_SQLALCHEMYSTORE_POOL_SIZE"] == "7"
+    assert "MLFLOW_SQLALCHEMYSTORE_MAX_OVERFLOW" not in os.environ
+
+
+def test_the_key_of_flask_is_in_the_environment_only_while_mlflow_reads_it(environment, monkeypatch, tmp_path):
+    (tmp_path / "flask-secret-key").write_text("key\n")
+    key, fails = "MLFLOW_FLASK_SERVER_SECRET_KEY", []
+
+    def create_app():
+        if fails:
+            raise RuntimeError
+        return os.environ[key]
+
+    for name in ("mlflow", "mlflow.server"):
+        monkeypatch.setitem(sys.modules, name, types.ModuleType(name))
+    monkeypatch.setitem(sys.modules, "mlflow.server.auth", types.SimpleNamespace(create_app=create_app))
+    monkeypatch.setitem(sys.modules, "mlflow.server.fastapi_app", types.SimpleNamespace(app="without logins"))
+    assert mlflow_service._application() == "without logins"
+    environment(MLFLOW_AUTH_CONFIG_PATH="/etc/mlflow/auth.ini", CREDENTIALS_DIRECTORY=tmp_path)
+    assert mlflow_service._application() == "key" and key not in os.environ
+    fails.append(True)
+    with pytest.raises(RuntimeError):
+        mlflow_service._application()
+    assert key not in os.environ
+
+
+def test_clients_are_not_sent_to_the_store(monkeypatch):
+    offered = {"multipart_upload": True, "presigned-multipart": {"x": 1}, "version": "3", "workspaces": True}
+    api = types.SimpleNamespace(build_server_info_payload=lambda: offered)
+    monkeypatch.setitem(sys.modules, "mlflow", types.ModuleType("mlflow"))
+    monkeypatch.setitem(sys.modules, "mlflow.server", types.SimpleNamespace(server_info_api=api))
+    mlflow_service._keep_artifacts_proxied()
+    told = {"multipart_upload": False, "presigned-multipart": False, "version": "3", "workspaces": True}
+    assert api.build_server_info_payload() == told
+
+
+@pytest.mark.parametrize("abstract", [False, True])
+def test_systemd_is_told_where_it_listens(environment, tmp_path, abstract):
+    mlflow_service._tell_systemd("READY=1")
+    name = f"@mlflow-test-{os.getpid()}" if abstract else str(tmp_path / "notify")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listens:
+        listens.bind("\0" + name[1:] if abstract else name)
+        listens.settimeout(2)
+        environment(NOTIFY_SOCKET=name)
+        mlflow_service._tell_systemd("READY=1\nSTATUS=x")
+        assert listens.recv(100) == b"READY=1\nSTATUS=x"
+
+
+def test_what_is_no_request_has_no_turn():
+    seen = []
+
+    async def app(scope, receive, send):
+        seen.append(scope)
+
+    for kind in ("lifespan", "websocket"):
+        asyncio.run(Admission(app, 1)({"type": kind}, None, None))
+    assert seen == [{"type": "lifespan"}, {"type": "websocket"}]
+
+
+@pytest.mark.parametrize("path, needs", [
+    (LIST, True), (GET, True), ("/model-versions/get-artifact", True), ("/ajax-api/2.0/mlflow/get-trace-artifact", True),
+    ("/ajax-api/2.0/mlflow/upload-artifact", True), ("/api/2.0/mlflow/logged-models/m-1/artifacts/directories", True),
+    ("/api/2.0/mlflow-artifacts/mpu/create/x", True), ("/api/2.0/mlflow/artifacts/presigned-upload-url", True),
+    (RUN, False), ("/api/2.0/mlflow/logged-models/search", False), ("/get-artifact/x", False), ("/graphql", False),
+])  # fmt: skip
+def test_what_asks_the_store_has_turns_of_its_own(path, needs):
+    assert bool(mlflow_service.STORE.fullmatch(path)) is needs

@@ -78,11 +78,17 @@ def test_a_classic_call_is_flasks():
         {"path": "//api/2.0/mlflow/experiments/get"},
         {"method": "OPTIONS"},
         {"method": "HEAD"},
+        {"headers": [(b"origin", b"https://mlflow.example.com")]},
         {"headers": [(b"host", b"mlflow.example.com"), (b"origin", b"https://attacker.example.net")]},
     ],
 )
 def test_everything_else_goes_the_whole_way(other):
     assert ask(calls(), **other)[0]["status"] == 418
+
+
+def test_other_headers_change_nothing():
+    headers = [(b"accept", b"*/*"), (b"host", b"mlflow.example.com"), (b"user-agent", b"mlflow")]
+    assert ask(calls(), headers=headers)[0]["status"] == 201
 
 
 def test_what_is_no_request_goes_the_whole_way():

@@ -222,9 +222,10 @@ class Turns:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="passwords")
 
     async def run(self, address, first, function, *arguments):
-        queue = self._first if first else self._of.setdefault(address, deque())
-        if not first and (len(queue) >= OF_ONE_WAIT or self._waiting >= OF_ALL_WAIT):
+        # Who is refused leaves no empty queue behind: the worker would end on it, and all others would wait for nobody.
+        if not first and (len(self._of.get(address, ())) >= OF_ONE_WAIT or self._waiting >= OF_ALL_WAIT):
             raise Throttled(1, BUSY)
+        queue = self._first if first else self._of.setdefault(address, deque())
         answer = asyncio.get_running_loop().create_future()
         queue.append((answer, function, arguments))
         self._waiting += 1
