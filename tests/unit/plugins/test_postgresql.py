@@ -90,6 +90,13 @@ def test_the_server_is_reached_as_it_was_asked(pg, tmp_path):
     assert pg.asked["ca"] == "a CA of the machine" and (tmp_path / "ca.pem").exists()
 
 
+@pytest.mark.parametrize("name", GIVEN)
+def test_without_a_server_or_an_administrator_nothing_is_tried(pg, name):
+    given = {key: value for key, value in GIVEN.items() if key != name}
+    (said,) = ArgumentSpecValidator(pg.pg.CONNECTION_SPEC).validate(given).error_messages
+    assert said == f"missing required arguments: {name}"
+
+
 def test_who_names_no_ca_leaves_it_to_the_machine(pg):
     pg.pg.connect(params(pg), "mlflow", "secret", "mlflow")
     assert "sslrootcert" not in pg.asked
