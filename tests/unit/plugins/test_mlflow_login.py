@@ -64,7 +64,10 @@ def test_problems(login):
     good = {"login": "mlflow_b", "acts_as": "mlflow_owner", "tls": True}
     assert login.problem(good, PARAMS) is None
     assert "logs in to its database as mlflow_a" in login.problem({**good, "login": "mlflow_a"}, PARAMS)
-    assert "acts as mlflow_b" in login.problem({**good, "acts_as": "mlflow_b"}, PARAMS)
+    for other in ("mlflow_b", "postgres"):
+        assert f"acts as {other}" in login.problem({**good, "acts_as": other}, PARAMS)
+        assert login.problem({**good, "login": other}, {**PARAMS, "expect": other, "acts_as": ""}) is None
+    assert "logs in to its database as mlflow_c" in login.problem({**good, "login": "mlflow_c"}, PARAMS)
     assert "connection refused" in login.problem({"error": "connection refused"}, PARAMS)
 
 
