@@ -631,3 +631,60 @@ def test_in_a_folder_that_others_may_write_a_file_with_other_rights_is_written_a
     before = file.stat().st_ino
     assert run({"files": [{"path": str(file), "content": "one\n", "mode": "0600", **OWNER}]})[1] is None
     assert mode(file) == 0o600 and (file.stat().st_ino == before) == ours
+
+
+@pytest.fixture
+def exchanged(monkeypatch):
+    """exchanged(path, how): whoever has looked what is there finds something else when it is opened."""
+
+    def exchange(path, how):
+        folder = plugin("modules", "host_files").Folder
+        look = folder.look
+
+        def looked(self, name):
+            state = look(self, name)
+            if name == path.name and how not in done:
+                done.append(how)
+                path.rename(path.with_name("moved"))
+                how(path)
+            return state
+
+        done = []
+        monkeypatch.setattr(folder, "look", looked)
+        return done
+
+    return exchange
+
+
+@pytest.mark.parametrize("kind", ["folders", "files", "absent"])
+def test_a_folder_that_becomes_a_link_meanwhile_is_not_followed(tmp_path, exchanged, kind):
+    (tmp_path / "victim").mkdir()
+    (tmp_path / "victim" / "a").write_text("of root\n")
+    (tmp_path / "home").mkdir()
+    path = str(tmp_path / "home" / "a")
+    item = path if kind == "absent" else {"path": path, "content": "x", "mode": "0777", **OWNER}
+    done = exchanged(tmp_path / "home", lambda home: home.symlink_to(tmp_path / "victim"))
+    host, failure = run({kind: [item]})
+    assert done and failure is not None and host.paths == []
+    assert (tmp_path / "victim" / "a").read_text() == "of root\n"
+
+
+def test_a_file_that_becomes_a_link_meanwhile_is_not_read(tmp_path, exchanged, left):
+    secret = tmp_path / "root" / "secret"
+    secret.write_text("secret\n")
+    done = exchanged(left, lambda path: path.symlink_to(secret))
+    _host, failure = run(taking(tmp_path, left))
+    assert done and failure is not None and not (tmp_path / "root" / "password").exists()
+
+
+@pytest.mark.parametrize("kind", ["files", "takes"])
+def test_a_file_that_becomes_a_pipe_meanwhile_is_not_waited_for(tmp_path, exchanged, left, kind):
+    done = exchanged(left, os.mkfifo)
+    asked = taking(tmp_path, left) if kind == "takes" else {
+        "files": [{"path": str(left), "content": "x", "mode": "0600", **OWNER}]
+    }
+    _host, failure = run(asked)
+    if kind == "files":
+        assert done and failure is None and left.read_text() == "x"
+    else:
+        assert done and failure is not None and not (tmp_path / "root" / "password").exists()
