@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+import types
+
 import boto3
 import botocore.exceptions
 import pytest
@@ -97,27 +99,51 @@ def test_only_a_file_of_this_name_is_read(tmp_path):
         assert plugin_of_ours.verify_file(str(tmp_path / name)) == ours
 
 
-def test_a_host_is_reached_as_its_variables_say(make, listed, monkeypatch):
+@pytest.fixture
+def api(monkeypatch):
+    """An API that answers with these pages of instances; how it was asked is kept."""
+    about = types.SimpleNamespace(pages=[], asked={})
+
+    def client(session, service, **options):
+        own = session.get_credentials()
+        about.asked.update(options, service=service, key=own and own.access_key, secret=own and own.secret_key)
+        pages = [{"Reservations": [{"Instances": instances}]} for instances in about.pages]
+        return types.SimpleNamespace(get_paginator=lambda _name: types.SimpleNamespace(paginate=lambda **_filters: pages))
+
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "of-the-environment")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "hidden")
+    monkeypatch.setattr(boto3.session.Session, "client", client)
+    return about
+
+
+def instance(**tags):
+    tags = [{"Key": key, "Value": value} for key, value in {**SERVER, **tags}.items() if value]
+    return {"InstanceId": "i-1", "PrivateIpAddress": "172.31.0.4", "PublicIpAddress": "198.51.100.7", "Tags": tags}
+
+
+def test_a_host_is_reached_as_its_variables_say(api, listed, monkeypatch):
     monkeypatch.setenv("HOME", "/home/me")
-    make(Name="one", **{**SERVER, "mlflow_aws_user": "ec2-user"})
-    host = listed()["one"]
-    assert host["public_ip"] and host["private_ip"] and host["public_ip"] != host["private_ip"]
-    assert host["ansible_host"] == host["public_ip"]
-    assert host["ansible_ssh_private_key_file"] == "/home/me/.ssh/mlflow_ed25519"
-    assert host["ec2_user"] == host["ansible_user"] == "ec2-user" and "user" not in host
+    api.pages = [[instance(Name="one", mlflow_aws_user="ec2-user")], [instance(Name="two", mlflow_aws_user=None)]]
+    hosts = listed()
+    assert set(hosts) == {"one", "two"} and hosts["two"]["ansible_user"] == "admin"
+    assert hosts["one"]["ansible_host"] == hosts["one"]["public_ip"] == "198.51.100.7"
+    assert hosts["one"]["ansible_ssh_private_key_file"] == "/home/me/.ssh/mlflow_ed25519"
+    assert hosts["one"]["ec2_user"] == hosts["one"]["ansible_user"] == "ec2-user" and "user" not in hosts["one"]
     host = listed(ec2_ssh_private_key_file="/keys/one", ec2_address="private")["one"]
-    assert host["ansible_host"] == host["private_ip"] and host["ansible_ssh_private_key_file"] == "/keys/one"
+    assert host["ansible_host"] == host["private_ip"] == "172.31.0.4"
+    assert host["ansible_ssh_private_key_file"] == "/keys/one"
 
 
-def test_a_host_whose_image_names_no_user_has_that_of_debian(make, listed):
-    make(Name="one", mlflow_aws_name="mlflow", mlflow_aws_role="server")
-    assert listed()["one"]["ansible_user"] == "admin"
+def test_a_host_that_has_no_address_yet_is_listed(api, listed):
+    api.pages = [[{"InstanceId": "i-2"}]]
+    host = listed()["i-2"]
+    assert (host["private_ip"], host["public_ip"], host["ansible_host"], host["ec2_user"]) == ("", "", "", "admin")
 
 
 @pytest.mark.parametrize("name", ["mlflow_aws_name", "mlflow_aws_region"])
 @pytest.mark.parametrize("nothing", ["", "''"])
-def test_without_a_name_or_a_region_no_server_is_listed(make, asked, tmp_path, name, nothing):
-    make(Name="one", **SERVER)
+def test_without_a_name_or_a_region_no_server_is_listed(api, asked, tmp_path, name, nothing):
+    api.pages = [[instance()]]
     hosts, warnings = asked(**{name: nothing})
     assert hosts == {} and warnings == [
         f"No servers are listed: {name} is not set in group_vars/all.yml beside {tmp_path}/mlflow_servers.yml."
@@ -151,23 +177,19 @@ def test_without_boto3_that_is_told(asked, monkeypatch):
     assert hosts == {} and "the Python package boto3 is missing" in warning
 
 
-def test_the_api_is_asked_as_the_variables_say(aws, listed, monkeypatch):
-    seen, client = {}, boto3.session.Session.client
-
-    def note(session, service, **options):
-        seen.update(options, key=session.get_credentials().access_key, secret=session.get_credentials().secret_key)
-        return client(session, service, region_name=options["region_name"])
-
-    monkeypatch.setattr(boto3.session.Session, "client", note)
-    own = {"mlflow_aws_access_key": "mine", "mlflow_aws_secret_key": "hidden", "mlflow_aws_endpoint_url": "https://10.0.0.1:8443"}
+def test_the_api_is_asked_as_the_variables_say(api, listed):
+    assert listed() == {}
+    assert (api.asked["service"], api.asked["region_name"], api.asked["key"]) == ("ec2", REGION, "of-the-environment")
+    assert api.asked["endpoint_url"] is None and api.asked["verify"] is None
+    own = {"mlflow_aws_access_key": "mine", "mlflow_aws_secret_key": "mine-too", "mlflow_aws_endpoint_url": "https://10.0.0.1:8443"}
     assert listed(**own, mlflow_aws_ca_bundle="/etc/ca.pem") == {}
-    assert (seen["key"], seen["secret"], seen["region_name"]) == ("mine", "hidden", REGION)
-    assert (seen["endpoint_url"], seen["verify"]) == ("https://10.0.0.1:8443", "/etc/ca.pem")
+    assert (api.asked["key"], api.asked["secret"]) == ("mine", "mine-too")
+    assert (api.asked["endpoint_url"], api.asked["verify"]) == ("https://10.0.0.1:8443", "/etc/ca.pem")
 
 
-def test_variables_may_be_in_several_files(make, asked):
+def test_variables_may_be_in_several_files(api, asked):
     """The last one of a folder wins, as for Ansible; what an editor has left there is none of them."""
-    make(Name="one", **SERVER)
+    api.pages = [[instance(Name="one")]]
     files = {
         "all/a.yml": f"mlflow_aws_name: another\nmlflow_aws_region: {REGION}\n",
         "all/b.yaml": "mlflow_aws_name: mlflow\n",
@@ -176,17 +198,17 @@ def test_variables_may_be_in_several_files(make, asked):
         "all/e.yml~": "mlflow_aws_name: of-before\n",
     }
     hosts, warnings = asked(files)
-    assert set(hosts) == {"one"} and not warnings
+    assert not warnings and hosts["one"]["ansible_ssh_private_key_file"].endswith("/.ssh/mlflow_ed25519")
 
 
 @pytest.mark.parametrize("name", ["all", "all.yml", "all.yaml"])
-def test_variables_may_be_in_one_file(make, asked, name):
-    make(Name="one", **SERVER)
+def test_variables_may_be_in_one_file(api, asked, name):
+    api.pages = [[instance(Name="one")]]
     hosts, _warnings = asked({name: f"mlflow_aws_name: mlflow\nmlflow_aws_region: {REGION}\n"})
     assert set(hosts) == {"one"}
 
 
-def test_variables_that_can_not_be_read_are_named(aws, asked, tmp_path):
+def test_variables_that_can_not_be_read_are_named(api, asked, tmp_path):
     with pytest.raises(AnsibleParserError, match="all.yml is not a mapping of variables"):
         asked({"all.yml": "- mlflow\n"})
     with pytest.raises(AnsibleParserError, match=f"mlflow_aws_name in {tmp_path}/group_vars/all: .*no_such"):
