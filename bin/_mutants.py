@@ -54,7 +54,7 @@ def api(*names: str) -> list[str]:
 TESTS = {
     "plugins/filter/cidr_problems.py": ["plugins/test_filters.py"],
     "plugins/filter/certificate_problems.py": ["plugins/test_filters.py"],
-    "plugins/filter/server_hosts.py": ["plugins/test_servers.py"],
+    "plugins/filter/server_hosts.py": ["plugins/test_filters.py"],
     "plugins/filter/process_ended.py": ["plugins/test_process.py"],
     "plugins/inventory/servers.py": ["plugins/test_servers.py"],
     "plugins/lookup/controller_process.py": ["plugins/test_process.py"],
@@ -62,7 +62,7 @@ TESTS = {
     "plugins/module_utils/_passwords.py": ["plugins/test_secretsmanager_password.py", "plugins/test_secretsmanager_rotation.py"],
     "plugins/module_utils/_postgresql.py": ["plugins/test_postgresql.py", "plugins/test_mlflow_database.py"],
     "plugins/module_utils/_process.py": ["plugins/test_process.py"],
-    "plugins/module_utils/_ssh.py": ["plugins/test_servers.py"],
+    "plugins/module_utils/_ssh.py": ["plugins/test_filters.py"],
     "plugins/modules/host_files.py": ["plugins/test_host_files.py", "plugins/test_host_links.py"],
     f"{SERVICE}/mlflow_schema.py": [
         "service/test_lower_version.py", "service/test_users_of_old.py", "service/test_mlflow_setup.py",

@@ -56,7 +56,7 @@ def _started(pid):
         return "" if state in ENDED_STATES else rest[18]
     state = _said("ps", "-o", "stat=", "-p", str(pid))
     started = _said("ps", "-o", "lstart=", "-p", str(pid))
-    return "" if state[:1] and state[0] in ENDED_STATES else started or None
+    return "" if state and state[0] in ENDED_STATES else started or None
 
 
 def this_run():

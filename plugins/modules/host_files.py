@@ -177,9 +177,10 @@ from ansible.module_utils.basic import AnsibleModule
 LINKS = 40
 # What is taken from another user is a password or a key; nobody may fill root's memory with it.
 TAKEN_BYTES = 64 * 1024
-FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+# To be read; and no program that is started gets them, as Python opens everything.
+FOLDER = os.O_DIRECTORY | os.O_NOFOLLOW
 # Without O_NONBLOCK a pipe in the file's place would be waited for.
-FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+FILE = os.O_NOFOLLOW | os.O_NONBLOCK
 
 
 class Folder:
@@ -380,8 +381,8 @@ class HostFiles:
     def _write(self, folder, name, item, content):
         """Write a file beside its place, whole and with its rights, and move it there."""
         beside = f".new-{secrets.token_hex(8)}"
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-        descriptor = os.open(beside, flags, 0o600, dir_fd=folder.descriptor)
+        # With O_EXCL no link is followed.
+        descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600, dir_fd=folder.descriptor)
         try:
             with os.fdopen(descriptor, "wb") as stream:
                 stream.write(content)

@@ -105,7 +105,7 @@ class Refused(Exception):
 def read(path):
     """What is in the file; nothing where there is none, or something else that a file is to replace."""
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        descriptor = os.open(path, os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError as error:
         if error.errno in (errno.ENOENT, errno.ELOOP):
             return None
@@ -129,7 +129,8 @@ def write(path, content, group, mode):
     """Write it beside its place, whole and with its rights, and move it there."""
     folder = os.path.dirname(path)
     beside = os.path.join(folder, f".new-{secrets.token_hex(8)}")
-    descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    # With O_EXCL no link is followed.
+    descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:
         with os.fdopen(descriptor, "wb") as stream:
             stream.write(content.encode())
@@ -141,7 +142,7 @@ def write(path, content, group, mode):
         with contextlib.suppress(FileNotFoundError):
             os.unlink(beside)
         raise
-    folder = os.open(folder or ".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    folder = os.open(folder or ".", os.O_DIRECTORY)
     try:
         os.fsync(folder)
     finally:

@@ -25,6 +25,15 @@ from plugin_support import plugin
         (["203.0.113.0/33"], ["is not a network"]),
         (["office", ""], ["'office' is not a network", "'' is not a network"]),
         ([10], ["write it as a text"]),
+        ([None], ["write it as a text"]),
+        ([], []),
+        # As long as it is well written, it may be a single address, and either half of the internet.
+        (["203.0.113.7/32", "2001:db8::1/128", "0.0.0.0/1"], []),
+        (["2001:db8::1/64"], ["write 2001:db8::/64 for the network, or 2001:db8::1/128 for the one address"]),
+        # One that is wrong hides no other one.
+        (["office/24", "203.0.113.7", "0.0.0.0/0"], ["'office/24' is not a network", "no prefix length", "0.0.0.0/0 opens"]),
+        (["::/1", "8000::/1", "0.0.0.0/1"], ["::/0 opens the server"]),
+        (["0.0.0.0/0", "::/0"], ["0.0.0.0/0 opens", "::/0 opens"]),
         (["0.0.0.0/0"], ["0.0.0.0/0 opens the server"]),
         (["0.0.0.0/1", "128.0.0.0/1"], ["0.0.0.0/0 opens the server"]),
         (["::/0"], ["::/0 opens the server"]),
@@ -39,6 +48,12 @@ def test_cidr_problems(values, said):
 
 def test_cidr_problems_lets_the_public_in_when_told_so():
     assert plugin("filter", "cidr_problems").cidr_problems(["0.0.0.0/0", "::/0"], "x", True) == []
+
+
+def test_cidr_problems_names_mistakes_also_where_the_public_is_let_in():
+    filters = plugin("filter", "cidr_problems").FilterModule().filters()
+    (said,) = filters["cidr_problems"](("203.0.113.7", "0.0.0.0/0"), allow_public=True)
+    assert said.startswith("the list: '203.0.113.7' has no prefix length")
 
 
 def test_cidr_problems_wants_a_list():
@@ -136,6 +151,16 @@ def test_what_is_no_certificate_or_no_key_is_named():
         assert plugin("filter", "certificate_problems").certificate_problems(*given) == said
 
 
+def test_an_end_is_told_with_its_day():
+    key = ec.generate_private_key(ec.SECP256R1())
+    kept = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    day = datetime.datetime.now(datetime.UTC) - datetime.timedelta(days=3)
+    filters = plugin("filter", "certificate_problems").FilterModule().filters()
+    assert filters["certificate_problems"](certificate(-3, key), kept.decode()) == [
+        f"tls_certificate_file ended on {day:%Y-%m-%d}."
+    ]
+
+
 def test_every_password_has_each_kind_of_sign():
     """Whoever asks for that in a password, as some databases do, takes each of them; a short one would often lack one."""
     passwords = plugin("module_utils", "_passwords")
@@ -157,6 +182,40 @@ def test_every_password_has_each_kind_of_sign():
 def test_server_hosts_address(public, which, address):
     (host,) = plugin("module_utils", "_ssh").server_hosts([instance(public_ip_address=public)], "key", which)
     assert host["address"] == address
+
+
+@pytest.mark.parametrize(
+    "which, both, private_alone, public_alone",
+    [
+        ("auto", "198.51.100.7", "172.31.0.4", "198.51.100.7"),
+        ("private", "172.31.0.4", "172.31.0.4", ""),
+        ("public", "198.51.100.7", "", "198.51.100.7"),
+    ],
+)
+def test_the_address_by_which_a_host_is_reached(which, both, private_alone, public_alone):
+    address = plugin("module_utils", "_ssh").address
+    private, public = {"private_ip": "172.31.0.4"}, {"public_ip": "198.51.100.7"}
+    assert address({**private, **public}, which) == both
+    for nothing in ({}, {"public_ip": None}, {"public_ip": ""}):
+        assert address({**private, **nothing}, which) == private_alone
+    for nothing in ({}, {"private_ip": None}, {"private_ip": ""}):
+        assert address({**public, **nothing}, which) == public_alone
+    assert address({}, which) == ""
+
+
+def test_what_is_not_known_of_a_host_is_no_obstacle(monkeypatch):
+    """As of one that is being started, or that somebody has taken the tags from."""
+    monkeypatch.setenv("HOME", "/home/me")
+    bare = {"instance_id": "i-1", "tags": None, "private_ip_address": None, "public_ip_address": None, "launch_time": None}
+    for given in (bare, {"instance_id": "i-1"}):
+        (host,) = plugin("module_utils", "_ssh").server_hosts([given], "~/.ssh/a_key")
+        ssh = host.pop("ssh")
+        empty = dict.fromkeys(("private_ip", "public_ip", "launch_time", "address"), "")
+        assert host == {"name": "i-1", "instance_id": "i-1", "user": "admin", **empty}
+        assert ssh["ansible_ssh_private_key_file"] == "/home/me/.ssh/a_key" and ssh["ansible_user"] == "admin"
+        assert "UserKnownHostsFile=/home/me/.ssh/a_key.known_hosts" in shlex.split(ssh["ansible_ssh_common_args"])
+    (host,) = plugin("module_utils", "_ssh").server_hosts([instance(launch_time="2026-01-01T00:00:00+00:00")], "key")
+    assert host["launch_time"] == "2026-01-01T00:00:00+00:00" and host["private_ip"] == "172.31.0.4"
 
 
 def test_server_hosts_are_in_order():

@@ -3,14 +3,19 @@
 
 from __future__ import annotations
 
+import contextlib
+import grp
 import hashlib
 import json
 import os
+import pwd
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from ansible.module_utils.testing import patch_module_args
 from plugin_support import plugin
 
 ADDRESSES = [
@@ -36,6 +41,9 @@ def host(answers=None, os_release="/etc/os-release"):
         ('ID=debian\nVERSION_ID="13"\n', {"id": "debian", "version": "13", "family": "debian"}),
         ('ID=ubuntu\nVERSION_ID="24.04"\nID_LIKE=debian\n', {"id": "ubuntu", "version": "24.04", "family": "debian"}),
         ('ID="amzn"\nVERSION_ID="2023"\nID_LIKE="fedora"\n', {"id": "amzn", "version": "2023", "family": "redhat"}),
+        ('ID="rocky"\nVERSION_ID="9.4"\nID_LIKE="rhel centos fedora"\n', {"id": "rocky", "version": "9.4", "family": "redhat"}),
+        ("ID='fedora'\nVERSION_ID=42\n", {"id": "fedora", "version": "42", "family": "redhat"}),
+        ('NAME="a=b"\n', {"id": "", "version": "", "family": ""}),
         ("ID=alpine\n# no version\n", {"id": "alpine", "version": "", "family": "alpine"}),
     ],
 )
@@ -49,6 +57,10 @@ def test_distribution(tmp_path, text, expected):
     [
         ([{"dev": "eth0", "metric": 200}, {"dev": "eth1", "metric": 100}], "192.0.2.10"),
         ([{"dev": "eth1", "prefsrc": "192.0.2.11"}], "192.0.2.11"),
+        # One without a metric comes first.
+        ([{"dev": "eth1", "metric": 100}, {"dev": "eth0"}], "192.0.2.20"),
+        ([{"dev": "tunnel"}], ""),
+        ([{}], ""),
         ([], ""),
     ],
 )
@@ -142,3 +154,149 @@ def test_the_version_of_an_interpreter():
     assert asked.python(sys.executable) == f"{sys.version_info[0]}.{sys.version_info[1]}"
     assert asked.python("/usr/bin/broken") is None
     assert asked.python("/usr/bin/nothing") is None
+
+
+@pytest.mark.parametrize("fails", ["address", "route"])
+def test_what_can_not_be_asked_of_addresses_is_empty(fails):
+    answers = {"address": json.dumps(ADDRESSES), "route": json.dumps([{"dev": "eth1"}])}
+
+    def ip(argv):
+        (asked,) = set(answers) & set(argv)
+        return (1, "no JSON", "") if asked == fails else (0, answers[asked], "")
+
+    assert host({"ip": ip}).addresses() == (([], "") if fails == "address" else (["192.0.2.10", "192.0.2.20"], ""))
+    assert host({"ip": ""}).addresses() == ([], "")
+
+
+def test_an_interface_without_an_address_has_none():
+    links = [{"ifname": "eth0"}, {"ifname": "eth1", "addr_info": [{}, {"local": "192.0.2.10"}]}]
+    found = host({"ip": lambda argv: (0, json.dumps([{"dev": "eth0"}] if "route" in argv else links), "")}).addresses()
+    assert found == (["192.0.2.10"], "")
+
+
+def test_a_host_with_ipv6_is_one(monkeypatch):
+    module = plugin("modules", "host_info")
+
+    class Socket(contextlib.nullcontext):
+        def bind(self, address):
+            assert address == ("::", 0)
+
+    monkeypatch.setattr(module.socket, "socket", lambda *_kinds: contextlib.nullcontext(Socket()))
+    assert module.Host.ipv6() is True
+
+
+def test_packages_are_those_of_the_version_or_else_of_the_distribution():
+    asked = []
+    empty = host({"dpkg-query": lambda argv: asked.append(argv[3:]) or (1, "", "no packages found")})
+    wanted = {"debian": ["a", "b"], "debian-13": ["c"], "debian-14": []}
+    for version, names in (("12", ["a", "b"]), ("13", ["c"]), ("14", ["a", "b"])):
+        assert empty.missing_packages({"id": "debian", "family": "debian", "version": version}, wanted) == names
+    assert asked == [["a", "b"], ["c"], ["a", "b"]]
+    # Nobody is asked for nothing.
+    assert empty.missing_packages({"id": "alpine", "family": "alpine", "version": "3"}, wanted) == [] and len(asked) == 3
+
+
+def test_whose_a_file_is(tmp_path, monkeypatch):
+    path = tmp_path / "file"
+    path.write_text("")
+    path.chmod(0o4711)
+    found = host().file(str(path))
+    assert (found["owner"], found["group"]) == (pwd.getpwuid(os.getuid()).pw_name, grp.getgrgid(os.getgid()).gr_name)
+    assert found["mode"] == "4711"
+
+    def unknown(number):
+        raise KeyError(number)
+
+    # Of a user that was removed.
+    monkeypatch.setattr(pwd, "getpwuid", unknown)
+    monkeypatch.setattr(grp, "getgrgid", unknown)
+    found = host().file(str(path))
+    assert (found["owner"], found["group"]) == (str(os.getuid()), str(os.getgid()))
+
+
+@pytest.mark.parametrize(
+    "end, days, names, found",
+    [
+        # Some CAs count the last second in.
+        ("May 31 23:59:59 2020 GMT", 90, "", []),
+        ("Jun  1 00:00:00 2020 GMT", 90, "Subject Alternative Name: \n    IP Address:192.0.2.1\n", ["IP Address:192.0.2.1"]),
+        ("Jun  8 00:00:00 2020 GMT", 97, "Subject Alternative Name: \n    DNS:a, DNS:b\n", ["DNS:a", "DNS:b"]),
+    ],
+)
+def test_a_certificate_that_has_ended(monkeypatch, end, days, names, found):
+    module = plugin("modules", "host_info")
+    now = module.ssl.cert_time_to_seconds("Jun 10 12:00:00 2020 GMT")
+    monkeypatch.setattr(module.time, "time", lambda: now)
+    text = f"notBefore=Mar  3 00:00:00 2020 GMT\nnotAfter={end}\n{names}"
+    asked = host({"openssl": text}).certificate("/etc/crt")
+    assert asked == {"names": found, "days": {90: -10, 97: -3}[days], "lifetime_days": days}
+    assert host().certificate("/etc/crt") == {}
+
+
+def test_a_unit_that_runs_with_every_boot():
+    text = "ActiveState=failed\nUnitFileState=enabled\nNeedDaemonReload=\n"
+    assert host({"systemctl": text}).unit("nginx.service") == {"active": False, "enabled": True, "outdated": False}
+    assert host().unit("nginx.service") == {"active": False, "enabled": False, "outdated": False}
+
+
+def test_memory_and_disk_are_counted_in_mib(tmp_path):
+    (total,) = [line.split() for line in Path("/proc/meminfo").read_text().splitlines() if line.startswith("MemTotal:")]
+    memory = host().memory_mib()
+    assert isinstance(memory, int) and abs(memory - int(total[1]) // 1024) <= 1
+    # Others write to the disk meanwhile.
+    free = shutil.disk_usage(tmp_path).free / 2**20
+    for path in (tmp_path, tmp_path / "not" / "yet", Path("/proc/self/../..") / tmp_path.relative_to("/")):
+        found = host().free_mib(str(path))
+        assert isinstance(found, int) and abs(found - free) < 500
+
+
+def test_a_folder_is_newer_where_something_was_put_into_it(tmp_path):
+    newer = plugin("modules", "host_info").Host.newer
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "mark").write_text("")
+    os.utime(tmp_path / "mark", (100, 100))
+    (tmp_path / "folder" / "dangling").symlink_to("nowhere")
+    assert newer(str(tmp_path / "mark"), [str(tmp_path / "folder")]) == [str(tmp_path / "folder")]
+
+
+@pytest.mark.parametrize("check_mode", [False, True])
+def test_the_module_answers_for_all_that_it_is_asked_and_changes_nothing(tmp_path, capsys, check_mode):
+    (tmp_path / "link").symlink_to("file")
+    (tmp_path / "file").write_text("one\n")
+    (tmp_path / "noted").write_text("")
+    there, link, missing = str(tmp_path / "file"), str(tmp_path / "link"), str(tmp_path / "missing")
+    about = {"name": "it", "paths": [there]}
+    given = {
+        "packages": {},
+        "files": [there, missing],
+        "links": [link, there, missing],
+        "certificate": missing,
+        "disks": [str(tmp_path)],
+        "pythons": [sys.executable, missing],
+        "units": ["no-such.service"],
+        "newer": [{**about, "than": missing}],
+        "checksums": [{**about, "noted": str(tmp_path / "noted")}],
+        "_ansible_check_mode": check_mode,
+    }
+    with patch_module_args(given), pytest.raises(SystemExit):
+        plugin("modules", "host_info").main()
+    told = json.loads(capsys.readouterr().out)
+    assert not told["changed"] and not told.get("failed") and not told.get("skipped")
+    assert set(told["files"]) == {there} and told["files"][there]["sha256"] == hashlib.sha256(b"one\n").hexdigest()
+    assert told["links"] == {link: "file"} and told["certificate"] == {} and told["missing_packages"] == []
+    assert told["processors"] >= 1 and set(told["free_mib"]) == {str(tmp_path)}
+    assert told["pythons"] == {sys.executable: f"{sys.version_info[0]}.{sys.version_info[1]}"}
+    assert told["python_homes"] == {sys.executable: os.path.realpath(sys.base_prefix)}
+    assert told["units"] == {"no-such.service": {"active": False, "enabled": False, "outdated": False}}
+    assert told["newer"] == {"it": [missing]} and told["differing"] == {"it": [there]}
+    assert isinstance(told["ipv6"], bool) and told["distribution"]["id"]
+
+
+@pytest.mark.parametrize("kind, item", [("newer", {"than": "/a"}), ("checksums", {"noted": "/a"})])
+def test_what_is_only_half_said_is_refused(capsys, kind, item):
+    item = {"name": "it", "paths": ["/b"], **item}
+    for name in item:
+        half = {key: value for key, value in item.items() if key != name}
+        with patch_module_args({kind: [half]}), pytest.raises(SystemExit):
+            plugin("modules", "host_info").main()
+        assert f"missing required arguments: {name} found in {kind}" in json.loads(capsys.readouterr().out)["msg"]

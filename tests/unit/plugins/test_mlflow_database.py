@@ -87,7 +87,8 @@ class Server:
         elif statement.startswith("GRANT"):
             self.grants.add(("dba" if "CURRENT_USER" in statement else names[1], name))
         elif "SET role" in statement:
-            self.roles[name]["config"].append(f"role={parameters[0]}")
+            others = [setting for setting in self.roles[name]["config"] if not setting.startswith("role=")]
+            self.roles[name]["config"] = [*others, f"role={parameters[0]}"]
         elif statement.startswith("CREATE DATABASE"):
             self.owner_of_database, self.public = names[1], {"CONNECT", "TEMPORARY"}
         elif statement.startswith("REVOKE"):
@@ -119,7 +120,7 @@ class Login:
         self.server = server
 
     def value(self, statement):
-        return self.server.acts_as or self.role["config"][0].removeprefix("role=")
+        return self.server.acts_as or self.role["config"][-1].removeprefix("role=")
 
     def rows(self, statement):
         assert "pg_stat_user_tables" in statement
@@ -143,7 +144,7 @@ def run(server, check_mode=False, **more):
     return database.actions
 
 
-@pytest.mark.parametrize("version", [150000, 170000])
+@pytest.mark.parametrize("version", [150000, 160000, 170000])
 def test_ladder(version):
     server = Server(version)
     planned = run(server, check_mode=True)
@@ -384,7 +385,10 @@ def test_statistics_that_were_lost_are_made_once(real):
 @pytest.mark.parametrize(
     ("spoil", "words"),
     [
-        (lambda server: setattr(server, "admin", (False, True, False)), "no CREATEDB"),
+        (lambda server: setattr(server, "admin", (False, True, False)), "dba may not do this: .* has CREATEROLE, no CREATEDB"),
+        (lambda server: setattr(server, "admin", (False, False, True)), "dba may not do this: .* has no CREATEROLE, CREATEDB"),
+        (lambda server: setattr(server, "admin", (False, False, False)), "dba may not do this: .* no CREATEROLE, no CREATEDB"),
+        (lambda server: setattr(server, "owner_of_database", "another"), "belongs to another, not to mlflow_owner"),
         (lambda server: setattr(server, "owner_of_database", "someone"), "belongs to someone"),
         (lambda server: server.roles["mlflow_a"].update(super=True), "mlflow_a is a superuser"),
     ],
@@ -404,7 +408,9 @@ def test_refusals(spoil, words):
     [
         ({"database": "My-DB"}, "database is 'My-DB'"),
         ({"active": "mlflow_c"}, "active is 'mlflow_c'; it must be one of"),
-        ({"logins": ["mlflow_owner"]}, "another one than owner"),
+        ({"owner": "1st"}, "owner is '1st'"),
+        ({"logins": ["mlflow_a", "mlflow_owner"]}, "logins holds 'mlflow_owner'; each must be .* another one than owner"),
+        ({"logins": ["mlflow_a", "B"]}, "logins holds 'B'"),
         ({"active_password": ""}, "active_password is empty"),
     ],
 )
@@ -412,4 +418,192 @@ def test_bad_input_is_refused_before_any_connection(more, words, capsys):
     arguments = {**PARAMS, "host": "db.example.com", "admin_password": "x", **more}
     with patch_module_args(arguments), pytest.raises(SystemExit):
         plugin("modules", "mlflow_database").main()
-    assert words in json.loads(capsys.readouterr().out)["msg"]
+    assert re.search(re.escape(words).replace(r"\.\*", ".*"), json.loads(capsys.readouterr().out)["msg"])
+
+
+def test_a_superuser_needs_no_other_right():
+    server = Server()
+    server.admin = (True, False, False)
+    assert run(server) and run(server) == []
+
+
+@pytest.mark.parametrize("lacks", ["SET", "USAGE"])
+def test_who_may_become_the_owner_but_lacks_a_right_of_it_is_given_that(lacks):
+    """To make a database for a role one must be able to become it, and to give it back one must have its rights."""
+    server = Server()
+    run(server)
+    value = server.value
+    server.value = lambda statement, parameters=None: (
+        parameters[1] != lacks if "pg_has_role(current_user" in statement else value(statement, parameters)
+    )
+    assert run(server) == ["let dba act as mlflow_owner"]
+
+
+def test_what_was_taken_from_a_login_is_given_back():
+    server = Server()
+    run(server)
+    server.grants.discard(("mlflow_b", "mlflow_owner"))
+    server.roles["mlflow_a"]["config"] = ["search_path=public", "role=another"]
+    planned = run(server, check_mode=True)
+    assert planned == ["let mlflow_a act as mlflow_owner", "make mlflow_b a member of mlflow_owner"]
+    assert run(server) == planned and ("mlflow_b", "mlflow_owner") in server.grants
+
+
+def test_a_step_that_the_server_refuses_is_named():
+    server, pg = Server(), plugin("module_utils", "_postgresql")
+
+    def refuse(*_arguments):
+        raise pg.PostgresqlError("permission denied to create role")
+
+    server.do = refuse
+    with pytest.raises(pg.PostgresqlError, match="^Could not create role mlflow_owner: permission denied to create role$"):
+        run(server)
+
+
+def test_a_login_that_is_refused_for_another_reason_gets_no_password():
+    server, pg = Server(), plugin("module_utils", "_postgresql")
+    run(server)
+    server.statements.clear()
+
+    def refuse(*_arguments):
+        raise pg.ConnectionLost("too many connections")
+
+    server.login = refuse
+    with pytest.raises(pg.ConnectionLost, match="too many connections"):
+        run(server, active_password="two")
+    assert server.statements == []
+    # One that was just made is proved as well.
+    with pytest.raises(pg.PostgresqlError, match="mlflow_a can't log in to mlflow: too many connections"):
+        fresh = Server()
+        fresh.login = refuse
+        run(fresh)
+
+
+def test_a_password_that_was_set_is_noted_with_the_time_of_its_secret():
+    server = Server()
+    run(server, active_created=100.0)
+    # It was made with this password, which no rotation has set.
+    assert server.notes == {}
+    run(server, check_mode=True, active_password="two", active_created=200.0)
+    assert server.notes == {}
+    run(server, active_password="two", active_created=200.0)
+    assert server.notes == {"mlflow_a": {"version": "", "created": 200.0}}
+    # Nothing is known of the time of the next one, so what is noted stays.
+    run(server, active_password="three")
+    assert server.notes == {"mlflow_a": {"version": "", "created": 200.0}}
+    # A login that worked already needs no note.
+    server.notes = {}
+    run(server, active_password="three", active_created=300.0)
+    assert server.notes == {}
+
+
+def test_of_two_passwords_of_one_moment_the_higher_version_is_the_later_one():
+    server = Server()
+    run(server)
+    server.roles["mlflow_b"]["login"] = True
+    server.notes = {"mlflow_a": {"version": "v1", "created": 100.0}, "mlflow_b": {"version": "v2", "created": 100.0}}
+    assert run(server) == []
+    server.notes["mlflow_a"]["version"] = "v2"
+    assert run(server) == ["lock login mlflow_b and forget its password"]
+
+
+# --- what it answers to Ansible ---
+
+
+@pytest.fixture
+def main(monkeypatch, capsys):
+    """main(): the module's answer, where the administrator's connection is this server."""
+    pg = plugin("module_utils", "_postgresql")
+    module = plugin("modules", "mlflow_database")
+
+    def main(server, check_mode=False, without=(), **more):
+        def connect(params, user, password, database):
+            assert (user, password, database) == ("dba", "of the administrator", "postgres")
+            if isinstance(server, Exception):
+                raise server
+            return server
+
+        monkeypatch.setattr(pg, "connect", connect)
+        monkeypatch.setattr(module.Database.__init__, "__defaults__", (False, getattr(server, "login", None)))
+        given = {**PARAMS, "host": "db.example.com", "admin_password": "of the administrator", **more}
+        given = {name: value for name, value in given.items() if name not in without}
+        with patch_module_args({**given, "_ansible_check_mode": check_mode}), pytest.raises(SystemExit):
+            module.main()
+        output = capsys.readouterr().out
+        assert "of the administrator" not in output and "secret one" not in output
+        return json.loads(output)
+
+    monkeypatch.setattr(pg, "psycopg2", object())
+    main.pg, main.patch = pg, monkeypatch
+    return main
+
+
+@pytest.fixture
+def answering():
+    """A server that is told to be closed, and says how many connections it takes."""
+    server = Server()
+    value = server.value
+    server.value = lambda statement, parameters=None: "112" if "max_connections" in statement else value(statement, parameters)
+    server.closed = 0
+
+    def close():
+        server.closed += 1
+
+    server.close = close
+    return server
+
+
+def test_a_task_says_what_it_did_and_what_it_would(main, answering):
+    planned = main(answering, check_mode=True)
+    assert planned["changed"] and answering.statements == []
+    made = main(answering)
+    assert made["changed"] and made["actions"] == planned["actions"] and "create database mlflow" in made["actions"]
+    assert (made["server_version"], made["max_connections"]) == (170000, 112)
+    again = main(answering)
+    assert not again["changed"] and again["actions"] == [] and "warnings" not in again
+    assert answering.closed == 3
+
+
+def test_what_is_left_as_it_is_is_told(main, answering):
+    main(answering)
+    answering.roles["mlflow_b"]["login"] = True
+    answering.sessions["mlflow_b"] = 1
+    answering.without_statistics = [("public", "locked")]
+    told = main(answering)
+    # A warning is a text or, with a newer Ansible, has one.
+    first, second = map(str, told["warnings"])
+    assert not told["changed"] and "mlflow_b is not the active login, but has sessions open" in first
+    assert "analyze public.locked" in second and "Searches may be slow" in second
+    # Idle ones are locked unless somebody says otherwise.
+    answering.sessions, answering.without_statistics = {}, []
+    assert main(answering, without=["lock_idle"])["actions"] == ["lock login mlflow_b and forget its password"]
+
+
+def test_a_task_that_fails_says_what_it_had_done(main, answering):
+    do = answering.do
+
+    def refuse(statement, *more):
+        if statement.startswith("CREATE DATABASE"):
+            raise main.pg.PostgresqlError("no space left")
+        do(statement, *more)
+
+    answering.do = refuse
+    failed = main(answering)
+    assert failed["failed"] and failed["msg"] == "Could not create database mlflow: no space left"
+    assert failed["actions"][0] == "create role mlflow_owner" and answering.closed == 1
+    failed = main(main.pg.WrongPassword("password authentication failed"))
+    assert failed["failed"] and failed["msg"] == "dba can't log in to db.example.com:5432: password authentication failed"
+
+
+def test_without_the_driver_a_run_says_what_is_missing(main, answering):
+    main.patch.setattr(main.pg, "psycopg2", None)
+    planned = main(answering, check_mode=True)
+    assert planned["changed"] and planned["missing"] == "psycopg2" and not planned.get("failed")
+    failed = main(answering)
+    assert failed["failed"] and failed["missing"] == "psycopg2" and answering.statements == []
+
+
+@pytest.mark.parametrize("name", ["database", "owner", "logins", "active", "active_password"])
+def test_without_what_is_to_be_made_nothing_is_tried(main, answering, name):
+    failed = main(answering, without=[name])
+    assert failed["failed"] and failed["msg"] == f"missing required arguments: {name}" and answering.statements == []

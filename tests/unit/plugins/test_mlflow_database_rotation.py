@@ -341,6 +341,41 @@ def test_retire_wants_the_active_role_to_carry_this_rotation(steps, database):
     assert database.login["mlflow_a"]
 
 
+def test_retire_wants_this_rotation_and_no_higher_version_of_before(steps, database):
+    database.notes["mlflow_b"] = {"version": "v9", "created": 50.0}
+    with pytest.raises(steps.error, match="another rotation .v9. than this one .v2., so mlflow_a was not locked"):
+        steps().retire()
+    database.notes["mlflow_b"] = {}
+    with pytest.raises(steps.error, match="another rotation .unknown."):
+        steps().retire()
+    assert database.login["mlflow_a"] and database.statements == []
+
+
+@pytest.mark.parametrize(
+    "state, age, quiet, has_lock, spent",
+    [
+        ("idle", 62.0, 11.0, False, True),
+        ("idle", 61.0, 11.0, False, False),
+        # Just as long as a pool may have it in its hands.
+        ("idle", 62.0, 10.0, False, False),
+        ("idle", 62.0, 11.0, True, False),
+        ("active", 62.0, 11.0, False, False),
+        ("idle in transaction", 62.0, 11.0, False, False),
+    ],
+)
+def test_which_session_no_pool_uses_again(state, age, quiet, has_lock, spent):
+    session = plugin("modules", "mlflow_database_rotation").Session(1, "10.0.0.1", state, age, quiet, "", has_lock)
+    assert session.is_spent(60, 10) == spent
+
+
+def test_a_session_is_told_in_words():
+    session = plugin("modules", "mlflow_database_rotation").Session
+    assert str(session(7, "10.0.0.1", "idle", 9, 3.4, "mlflow-gc", True)) == (
+        "idle for 3 s, holding an advisory lock as mlflow-gc does, from 10.0.0.1, mlflow-gc (pid 7)"
+    )
+    assert str(session(7, None, None, None, None)) == "unseen for 0 s from None (pid 7)"
+
+
 def retiring(steps, database, **params):
     made = steps(**params)
     made.prepare()
@@ -759,3 +794,79 @@ def test_what_a_step_can_not_do_without_is_refused_before_any_connection(monkeyp
     told = json.loads(capsys.readouterr().out)
     assert told["failed"] and said in told["msg"]
     assert "secret of the administrator" not in str(told) and "new secret" not in str(told)
+
+
+@pytest.fixture
+def main(monkeypatch, capsys):
+    """main(): what the module tells Ansible where its work ends like this."""
+    module = plugin("modules", "mlflow_database_rotation")
+
+    def main(end, check_mode=False, **given):
+        def run(params, checks):
+            main.asked = params, checks
+            if isinstance(end, Exception):
+                raise end
+            return end
+
+        monkeypatch.setattr(module, "run", run)
+        given = {**ASKED, **given, "_ansible_check_mode": check_mode}
+        with patch_module_args({name: value for name, value in given.items() if value is not None}), pytest.raises(SystemExit):
+            module.main()
+        return json.loads(capsys.readouterr().out)
+
+    monkeypatch.setattr(module.pg, "psycopg2", object())
+    main.pg, main.patch = module.pg, monkeypatch
+    return main
+
+
+@pytest.mark.parametrize("check_mode", [False, True])
+def test_a_task_has_changed_what_it_did_something_about(main, check_mode):
+    told = main({"actions": ["lock mlflow_a"], "held": True}, check_mode, **{**PREPARED, "retiring": "mlflow_a"})
+    assert told["changed"] and told["actions"] == ["lock mlflow_a"] and told["held"] is True and not told.get("skipped")
+    params, checked = main.asked
+    assert checked == check_mode and not params["emergency"] and not params["insist"] and not params["make_owner"]
+    assert main({"actions": []})["changed"] is False
+
+
+def test_a_task_that_fails_says_how_the_database_took_it(main):
+    for error, said in (
+        (main.pg.WrongPassword("no"), "dba can't log in to db.example.com:5432: no"),
+        (main.pg.ConnectionLost("gone"), "The database db.example.com:5432 could not be reached: gone"),
+        (main.pg.PostgresqlError("refused"), "refused"),
+    ):
+        told = main(error)
+        assert told["failed"] and told["msg"] == said
+    main.patch.setattr(main.pg, "psycopg2", None)
+    told = main({"actions": []})
+    assert told["failed"] and told["missing"] == "psycopg2"
+
+
+@pytest.mark.parametrize("name", ["database", "owner", "logins"])
+def test_without_the_names_of_the_roles_nothing_is_asked(main, name):
+    assert main({"actions": []}, **{name: None})["msg"] == f"missing required arguments: {name}"
+
+
+@pytest.mark.parametrize("state", ["begun", "renewed", "ended"])
+def test_a_lease_is_somebodys(main, state):
+    assert main({"actions": []}, state=state)["msg"] == f"state is {state} but all of the following are missing: run"
+    assert main({"actions": []}, state=state, run="r")["changed"] is False
+
+
+def test_the_states_of_a_lease_one_after_the_other(database):
+    module = plugin("modules", "mlflow_database_rotation")
+
+    def ask(state, check_mode=False, **more):
+        given = {**PARAMS, "state": state, "active": "mlflow_a", "password": "old", **more}
+        return module.run(given, check_mode, connect=lambda *_: database, sleep=database.sleep, clock=lambda: database.time)
+
+    assert ask("read")["lease"] == {} and "login" not in ask("read")
+    assert ask("begun", check_mode=True)["held"] and database.notes.get("mlflow_owner", {}) == {}
+    begun = ask("begun")
+    assert begun["held"] and begun["login"] == "accepted"
+    assert (begun["lease"]["since"], begun["lease"]["until"]) == ("1970-01-01 00:16:40 UTC", "1970-01-01 00:17:40 UTC")
+    database.time += 10
+    assert ask("renewed")["lease"]["until"] == "1970-01-01 00:17:50 UTC"
+    assert not ask("begun", run="other")["held"]
+    ask("ended", check_mode=True)
+    assert ask("read")["lease"]["run"] == "me"
+    assert ask("ended")["lease"] == {}

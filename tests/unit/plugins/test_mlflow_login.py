@@ -4,8 +4,12 @@
 from __future__ import annotations
 
 import json
+import os
+import pwd
 import subprocess
+import sys
 
+import psycopg
 import pytest
 from ansible.module_utils.testing import patch_module_args
 from plugin_support import plugin
@@ -60,7 +64,10 @@ def test_problems(login):
     good = {"login": "mlflow_b", "acts_as": "mlflow_owner", "tls": True}
     assert login.problem(good, PARAMS) is None
     assert "logs in to its database as mlflow_a" in login.problem({**good, "login": "mlflow_a"}, PARAMS)
-    assert "acts as mlflow_b" in login.problem({**good, "acts_as": "mlflow_b"}, PARAMS)
+    for other in ("mlflow_b", "postgres"):
+        assert f"acts as {other}" in login.problem({**good, "acts_as": other}, PARAMS)
+        assert login.problem({**good, "login": other}, {**PARAMS, "expect": other, "acts_as": ""}) is None
+    assert "logs in to its database as mlflow_c" in login.problem({**good, "login": "mlflow_c"}, PARAMS)
     assert "connection refused" in login.problem({"error": "connection refused"}, PARAMS)
 
 
@@ -83,3 +90,85 @@ def test_a_program_that_breaks_is_told(login):
     late = subprocess.TimeoutExpired(["python", "-c", login.PROGRAM], 60)
     assert login.attempt(PARAMS, run=lambda *a, **k: (_ for _ in ()).throw(late)) == {"error": "no answer for 60 s"}
     assert "not there" in login.attempt(PARAMS, run=lambda *a, **k: (_ for _ in ()).throw(OSError("not there")))["error"]
+
+
+def test_of_a_program_that_breaks_the_end_of_its_words_is_told(login):
+    """Where a traceback says what is wrong."""
+
+    def run(command, **_options):
+        return subprocess.CompletedProcess(command, 3, "", "the beginning" + 1000 * "x" + "ImportError: libpq\n")
+
+    told = login.attempt(PARAMS, run=run)["error"]
+    assert told.startswith("/opt/mlflow/current/bin/python ended with code 3: x") and told.endswith("x" + "ImportError: libpq")
+    assert len(told) < 600
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        'FATAL: role "mlflow_b" is not permitted to log in',
+        "certificate verify failed",
+        'definition of service "mlflow" not found',
+        'FATAL: database "mlflow" does not exist',
+        "[Errno 2] No such file or directory: 'setpriv'",
+        "ended with code 1: ModuleNotFoundError: No module named 'psycopg'",
+    ],
+)
+def test_what_does_not_mend_itself_is_told_at_once(login, error):
+    answer = login.login(PARAMS, attempt=lambda params: {"error": error}, sleep=pytest.fail, clock=lambda: 0.0)
+    assert answer == {"error": error}
+
+
+def test_a_login_is_tried_until_it_works_and_not_once_more(login):
+    answers, slept = [{"error": "starting up"}, {"login": "mlflow_b"}, {"login": "one too many"}], []
+    answer = login.login(PARAMS, attempt=lambda params: answers.pop(0), sleep=slept.append, clock=lambda: 0.0)
+    assert answer == {"login": "mlflow_b"} and len(answers) == 1 and slept == [1]
+
+
+def test_without_patience_one_answer_is_enough(login):
+    answer = login.login({**PARAMS, "patience": 0}, lambda params: {"error": "starting up"}, pytest.fail, lambda: 7.0)
+    assert answer == {"error": "starting up"}
+
+
+def test_who_names_no_owner_is_not_asked_to_act_as_one(login):
+    assert login.problem({"login": "mlflow_b", "acts_as": "mlflow_b"}, {**PARAMS, "acts_as": None}) is None
+
+
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+
+
+@pytest.fixture
+def real(server):
+    """What the login is asked with for a real server, as this user and with this Python."""
+    with psycopg.connect(host=str(server), user="mlflow", dbname="postgres", autocommit=True) as connection:
+        connection.execute("CREATE ROLE former NOLOGIN; COMMENT ON ROLE former IS 'of before'; CREATE ROLE unasked")
+        content = f"[mlflow]\nhost={server}\nuser=mlflow\ndbname=postgres\n"
+        yield {**PARAMS, "content": content, "user": pwd.getpwuid(os.geteuid()).pw_name, "python": sys.executable}
+        connection.execute("DROP ROLE former; DROP ROLE unasked")
+
+
+@needs_root
+@pytest.mark.parametrize("given", ["content", "path"])
+def test_a_real_server_tells_who_logs_in_and_what_is_noted_of_both_roles(login, real, given, tmp_path, monkeypatch):
+    # What the module's own environment says of a server counts for nothing.
+    monkeypatch.setenv("PGHOST", "nowhere.invalid")
+    monkeypatch.setenv("PGSERVICEFILE", "/nowhere")
+    if given == "path":
+        (tmp_path / "pg_service.conf").write_text(real["content"])
+        real.update(content=None, path=str(tmp_path / "pg_service.conf"))
+    assert login.attempt({**real, "former": "former"}) == {
+        "login": "mlflow",
+        "acts_as": "mlflow",
+        "tls": False,
+        "address": None,
+        "roles": {"mlflow": {"can_login": True, "note": None}, "former": {"can_login": False, "note": "of before"}},
+    }
+
+
+@needs_root
+def test_a_real_refusal_is_told_in_one_line(login, real):
+    answer = login.attempt({**real, "content": real["content"].replace("user=mlflow", "user=former")})
+    assert set(answer) == {"error"} and 'role "former" is not permitted to log in' in answer["error"]
+    assert "\n" not in answer["error"]
+    assert "definition of service" in login.attempt({**real, "service": "another"})["error"]
+    assert "No such file" in login.attempt({**real, "python": "/nowhere/python"})["error"]

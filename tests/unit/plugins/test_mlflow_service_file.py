@@ -163,3 +163,104 @@ def test_a_link_in_its_place_is_replaced_and_not_followed(server, run, tmp_path)
     elsewhere.write_text(NEW)
     server.path.symlink_to(elsewhere)
     assert run(NEW)["written"] and not server.path.is_symlink() and elsewhere.read_text() == NEW
+
+
+def test_a_pipe_in_its_place_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    assert plugin("modules", "mlflow_service_file").read(tmp_path / "pipe") is None
+
+
+def test_what_can_not_be_replaced_is_told_and_nothing_stays_beside_it(server, run, tmp_path):
+    (tmp_path / "folder" / "in it").mkdir(parents=True)
+    refused = run(NEW, path=str(tmp_path / "folder"))
+    assert refused["failed"] and refused["msg"] == f"Could not put {tmp_path}/folder right: Is a directory."
+    assert os.listdir(tmp_path) == ["folder"]
+    refused = run(NEW, path=str(tmp_path / "none" / "pg_service.conf"))
+    assert refused["msg"] == f"Could not put {tmp_path}/none/pg_service.conf right: No such file or directory."
+    # A part of the path that is no folder is no missing file.
+    (tmp_path / "file").write_text("")
+    refused = run(NEW, path=str(tmp_path / "file" / "pg_service.conf"))
+    assert refused["msg"].endswith("right: Not a directory.") and server.asked[2:] == []
+
+
+def test_the_file_is_on_the_disk_before_it_is_in_its_place_and_the_folder_after(server, run, monkeypatch):
+    order = []
+    fsync, replace = os.fsync, os.replace
+
+    def noted(descriptor):
+        state = os.fstat(descriptor)
+        order.append("folder" if stat.S_ISDIR(state.st_mode) else f"file {stat.S_IMODE(state.st_mode):04o} {state.st_size}")
+        fsync(descriptor)
+
+    def moved(*names):
+        order.append("move")
+        replace(*names)
+
+    monkeypatch.setattr(os, "fsync", noted)
+    monkeypatch.setattr(os, "replace", moved)
+    assert run(NEW)["written"]
+    # Whole, and nobody else could read it a moment longer.
+    assert order == [f"file 0640 {len(NEW)}", "move", "folder"]
+
+
+def test_open_files_are_closed_again(server, run):
+    run(OLD)
+    before = len(os.listdir("/proc/self/fd"))
+    for content in (NEW, OLD, OLD):
+        run(content)
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
+@pytest.mark.parametrize("whose", [(65534, -1), (-1, 65534)])
+def test_a_file_of_another_user_is_taken_back(server, run, whose):
+    run(NEW)
+    os.chown(server.path, *whose)
+    assert run(NEW, check_mode=True)["changed"] and 65534 in (server.path.stat().st_uid, server.path.stat().st_gid)
+    mended = run(NEW)
+    assert mended["changed"] and not mended["written"]
+    assert (server.path.stat().st_uid, server.path.stat().st_gid) == (os.geteuid(), os.getgid())
+    assert not run(NEW)["changed"]
+
+
+@pytest.mark.parametrize("name", ["host", "port", "dbname"])
+def test_a_later_login_of_another_database_is_replaced(server, run, name):
+    """What it notes says nothing of this one."""
+    server.path.write_text(OLD.replace(f"{name}=", f"{name}=1"))
+    server.notes = {"mlflow_a": (True, note("v1", 100.0)), "mlflow_b": (True, note("v2", 200.0))}
+    assert run(NEW)["written"] and server.path.read_text() == NEW
+    assert len(server.asked) == 1
+
+
+def test_the_login_that_stays_may_get_another_password(server, run):
+    server.path.write_text(NEW.replace("hidden", "hidden-before"))
+    server.notes = {"mlflow_a": (True, note("v1", 100.0))}
+    assert run(NEW)["written"] and len(server.asked) == 1
+
+
+def test_of_two_logins_of_one_moment_the_one_that_was_asked_for_is_taken(server, run):
+    server.path.write_text(OLD)
+    server.notes = {"mlflow_a": (True, note("v1", 100.0)), "mlflow_b": (True, note("v2", 100.0))}
+    assert run(NEW)["written"]
+
+
+@pytest.mark.parametrize("content", ["", "# user=nobody\nno setting\n"])
+def test_a_file_without_settings_is_replaced(server, run, content):
+    server.path.write_text(content)
+    server.notes = {"mlflow_a": (True, note("v1", 100.0))}
+    assert run(NEW)["written"] and server.path.read_text() == NEW
+
+
+def test_settings():
+    settings = plugin("modules", "mlflow_service_file").settings
+    assert settings("[mlflow]\nuser=a\n# user=b\npassword=x=y=\nempty=\n") == {"user": "a", "password": "x=y=", "empty": ""}
+    assert settings(None) == settings("") == {}
+
+
+@pytest.mark.parametrize("name", ["content", "expect"])
+def test_without_a_content_or_a_login_nothing_is_tried(server, capsys, name):
+    given = {key: value for key, value in {"path": str(server.path), "content": NEW, "expect": "mlflow_a"}.items() if key != name}
+    with patch_module_args(given), pytest.raises(SystemExit):
+        plugin("modules", "mlflow_service_file").main()
+    told = json.loads(capsys.readouterr().out)
+    assert told["msg"] == f"missing required arguments: {name}" and server.asked == []

@@ -10,6 +10,7 @@ from email.message import Message
 from urllib.error import HTTPError, URLError
 
 import pytest
+from ansible.module_utils.testing import patch_module_args
 from plugin_support import plugin
 
 URL = "https://192.0.2.10"
@@ -128,3 +129,113 @@ def test_a_login_that_a_process_remembers_is_waited_for(ensure, server):
     server.cached = {OLD: 10**6}
     with pytest.raises(ensure.refused, match="still takes the former password of admin"):
         ensure(former_password=OLD)
+
+
+def test_where_nobody_says_whether_the_former_password_works_that_is_told(ensure, server):
+    server.password = NEW
+    takes = [None]
+    call = server.__call__
+
+    class Away:
+        def __call__(self, url, **options):
+            if options["url_password"] == OLD:
+                takes.append(OLD)
+                raise URLError("refused")
+            return call(url, **options)
+
+    module = plugin("modules", "mlflow_user_password")
+    account = module.Account(URL + "/", "admin", Away(), host="MLflow.example.com", validate_certs=False)
+    wanted = {"password": NEW, "current_password": None, "former_password": OLD, "timeout": 10}
+    with pytest.raises(module.Refused, match="did not say whether it takes the former password of admin: .*refused"):
+        module.ensure(account, wanted, clock=server)
+    assert len(takes) > 10 and 10 <= server.time <= 11
+
+
+def test_a_former_password_that_is_refused_at_once_is_not_waited_for(ensure, server):
+    assert ensure(current_password=OLD, former_password=OLD) == (True, "accepted")
+    assert server.time == 0 and server.changes == 1
+
+
+def test_check_mode_of_a_password_that_somebody_else_has_set_fails_as_well(ensure, server):
+    server.password = "of-somebody-else"
+    with pytest.raises(ensure.refused, match="takes neither the current nor the new"):
+        ensure(check_mode=True, current_password=OLD)
+    assert server.changes == 0 and 10 <= server.time <= 11
+
+
+def test_an_answer_that_was_lost_is_not_followed_by_another_change(ensure, server):
+    """It was changed; where the server remembers a refusal of the new password, that passes."""
+    server.problems = [("PATCH", "lost"), ("GET", 401)]
+    assert ensure(current_password=OLD)[1] == "accepted" and server.password == NEW and server.changes == 0
+
+
+def test_without_time_each_question_is_asked_once(ensure, server):
+    server.problems = [("GET", "away")] * 2
+    with pytest.raises(ensure.refused, match="no answer"):
+        ensure(current_password=OLD, timeout=0)
+    assert len(server.problems) == 1 and server.time == 0
+
+
+@pytest.mark.parametrize(
+    "status, done", [(200, True), (400, False), (401, False), (429, False), (500, None), (502, None), (504, None), (None, None)]
+)
+def test_what_an_answer_says_of_a_change(status, done):
+    """Behind a server's fault the change may have been made all the same."""
+
+    def opener(url, **_options):
+        if status is None:
+            raise URLError("timed out")
+        answer = io.BytesIO(b"{}")
+        answer.code = status
+        if status == 200:
+            return answer
+        raise HTTPError(url, status, "", Message(), answer)
+
+    assert plugin("modules", "mlflow_user_password").Account(URL, "admin", opener).change(OLD, NEW)[0] is done
+
+
+def test_a_name_is_quoted_in_the_address():
+    seen = []
+    module = plugin("modules", "mlflow_user_password")
+
+    def opener(url, **options):
+        seen.append((url, options["headers"], options["use_proxy"], options["timeout"] > 0))
+        raise HTTPError(url, 404, "", Message(), io.BytesIO())
+
+    assert module.Account(URL, "a b&c", opener).takes("x") == (None, "status 404")
+    assert seen == [(f"{URL}/api/2.0/mlflow/users/get?username=a%20b%26c", {}, False, True)]
+
+
+@pytest.fixture
+def main(monkeypatch, server, capsys):
+    module = plugin("modules", "mlflow_user_password")
+
+    def main(check_mode=False, **more):
+        given = {"url": URL, "username": "admin", "password": NEW, "host": "mlflow.example.com", "validate_certs": False, **more}
+        given = {name: value for name, value in given.items() if value is not None}
+        init, ensure = module.Account.__init__.__defaults__, module.ensure.__defaults__
+        monkeypatch.setattr(module.Account.__init__, "__defaults__", (server, *init[1:]))
+        monkeypatch.setattr(module.ensure, "__defaults__", (*ensure[:-1], server))
+        with patch_module_args({**given, "_ansible_check_mode": check_mode}), pytest.raises(SystemExit):
+            module.main()
+        output = capsys.readouterr().out
+        assert OLD not in output and NEW not in output
+        return json.loads(output)
+
+    return main
+
+
+def test_a_task_says_whether_it_was_changed(main, server):
+    planned = main(check_mode=True, current_password=OLD)
+    assert (planned["changed"], planned["login"]) == (True, "planned") and server.password == OLD
+    made = main(current_password=OLD, former_password=OLD)
+    assert (made["changed"], made["login"]) == (True, "accepted") and server.password == NEW
+    assert main(current_password=OLD)["changed"] is False
+    server.password = "of-somebody-else"
+    failed = main(current_password=OLD, timeout=1)
+    assert failed["failed"] and "takes neither the current nor the new password of admin" in failed["msg"]
+
+
+@pytest.mark.parametrize("name", ["url", "username", "password"])
+def test_without_a_server_or_a_user_nothing_is_asked(main, server, name):
+    assert main(**{name: None})["msg"] == f"missing required arguments: {name}"

@@ -9,6 +9,7 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from plugin_support import plugin
@@ -104,3 +105,78 @@ def test_without_proc_the_system_is_asked(process, other, monkeypatch, tmp_path)
     child.send_signal(signal.SIGKILL)
     os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
     assert process.has_ended(told)
+
+
+def test_what_a_command_says_counts_only_where_it_succeeds(process, monkeypatch):
+    monkeypatch.setenv("WORD", "kept")
+    assert process._said("sh", "-c", "echo $WORD; echo \" $LC_ALL \"") == "kept C"
+    assert process._said("sh", "-c", "echo half of it; exit 1") == "" == process._said("/nowhere/sysctl")
+
+    def late(command, **_options):
+        raise subprocess.TimeoutExpired(command, 10)
+
+    monkeypatch.setattr(subprocess, "run", late)
+    assert process._said("sysctl") == ""
+
+
+def test_the_place_is_this_start_of_the_machine_and_this_list_of_processes(process):
+    boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    assert process._place() == f"{boot} {os.readlink('/proc/self/ns/pid')}"
+
+
+@pytest.mark.parametrize("known, place", [("kern.bootsessionuuid", "a-start"), ("kern.boot_id", "a-start"), ("", "")])
+def test_without_proc_the_place_is_this_start_of_the_machine(process, monkeypatch, tmp_path, known, place):
+    monkeypatch.setattr(process, "PROC", tmp_path)
+    monkeypatch.setattr(process, "_said", lambda *command: "a-start" if command == ("sysctl", "-n", known) else "")
+    assert process._place() == place
+
+
+def test_where_nobody_knows_which_start_of_the_machine_it_is_nothing_has_ended(process, other, monkeypatch, tmp_path):
+    """The id may be that of a process of another start, or of another container."""
+    child, told = other
+    child.kill()
+    child.wait()
+    (tmp_path / "self").mkdir()
+    (tmp_path / "self" / "stat").touch()
+    monkeypatch.setattr(process, "PROC", tmp_path)
+    assert process.this_run()["place"] == ""
+    assert not process.has_ended({**told, "place": ""})
+
+
+def test_one_of_which_the_start_is_not_known_may_be_any(other):
+    _child, told = other
+    assert not ended({**told, "started": ""})
+
+
+def test_the_name_of_a_program_may_look_like_a_state(process):
+    code = "open('/proc/self/comm', 'w').write('x) Z 1 (y'); print(flush=True); input()"
+    child = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    try:
+        before = process._started(child.pid)
+        child.stdout.readline()
+        assert Path(f"/proc/{child.pid}/comm").read_text() == "x) Z 1 (y\n"
+        assert process._started(child.pid) == before and before.isdigit()
+    finally:
+        child.kill()
+        child.communicate()
+
+
+def test_another_users_process_is_seen_as_well(process, other, monkeypatch):
+    child, told = other
+
+    def refuse(_pid, _signal):
+        raise PermissionError
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "kill", refuse)
+        assert process._started(child.pid) == told["started"] and not ended(told)
+
+
+def test_without_proc_and_without_an_answer_nothing_is_certain(process, other, monkeypatch, tmp_path):
+    child, _told = other
+    monkeypatch.setattr(process, "PROC", tmp_path)
+    monkeypatch.setattr(process, "_said", lambda *command: "a-start" if command[0] == "sysctl" else "")
+    assert process._started(child.pid) is None
+    told = {**process.this_run(), "pid": child.pid, "started": "Mon Jan 1"}
+    assert told["place"] == "a-start" and not process.has_ended(told)
+    assert process.this_run()["started"] == ""
