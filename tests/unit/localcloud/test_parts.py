@@ -275,9 +275,8 @@ def test_a_process_that_ends_is_seen_to_have_ended(tmp_path):
     assert os.path.exists(tmp_path / "log")
 
 
-def test_a_database_is_a_member_of_its_groups(config, monkeypatch):
-    """Who may reach the group of a database reaches the database, and nobody else by that rule."""
-    database = Database(
+def a_database(**more):
+    return Database(
         identifier="mlflow",
         region="eu-central-1",
         status="available",
@@ -288,10 +287,20 @@ def test_a_database_is_a_member_of_its_groups(config, monkeypatch):
         vpc_id="vpc-1",
         master_username="mladmin",
         security_group_ids=("sg-db",),
+        **more,
     )
+
+
+def test_a_log_that_shows_a_database_does_not_show_its_password():
+    shown = repr(a_database(master_password="correct-horse-42"))
+    assert "mlflow.example.com" in shown and "correct-horse-42" not in shown
+
+
+def test_a_database_is_a_member_of_its_groups(config, monkeypatch):
+    """Who may reach the group of a database reaches the database, and nobody else by that rule."""
     rule = Rule("tcp", 5432, 5432, group_ids=("sg-db",))
     groups = (SecurityGroup("sg-db", "vpc-1"), SecurityGroup("sg-server", "vpc-1", egress=(rule,)))
-    desired = Desired((Vpc("vpc-1", "eu-central-1", "172.31.0.0/16"),), groups, (instance(5, ("sg-server",)),), (database,))
+    desired = Desired((Vpc("vpc-1", "eu-central-1", "172.31.0.0/16"),), groups, (instance(5, ("sg-server",)),), (a_database(),))
     rules = written_rules(config, monkeypatch, desired, "i-5")
     assert "ip daddr 172.31.0.9 tcp dport 5432-5432 accept" in rules
 
@@ -396,6 +405,7 @@ VPC = Vpc("vpc-1", "eu-central-1", "172.31.0.0/16")
         ({"dst": "172.0.0.0/8", "dev": "tun0"}, False),
         # Those of a VPN for everything, of the host's own devices and of other clouds are in nobody's way.
         ({"dst": "128.0.0.0/1", "dev": "tun0"}, True),
+        ({"dst": "172.0.0.0/7", "dev": "tun0"}, True),
         ({"dst": "172.30.0.0/16", "dev": "eth1"}, True),
         ({"dst": "172.31.0.0/16", "dev": "lc0b-12345678"}, True),
         ({"dev": "eth1"}, True),
