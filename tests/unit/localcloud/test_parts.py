@@ -530,6 +530,13 @@ def test_the_last_cloud_puts_back_what_the_kernel_had(config, host, tmp_path):
     other.stop()
 
 
+def test_a_setting_that_the_kernel_does_not_take_is_told_and_no_more(config, host, monkeypatch, caplog):
+    # Nobody may write this one, as nothing under /proc/sys in many a container.
+    monkeypatch.setattr("localcloud.parts.network.KERNEL_SETTINGS", {"kernel/random/entropy_avail": 10**9})
+    Network(config).start()
+    assert "could not set kernel/random/entropy_avail" in caplog.text and "lcapi0" in host.devices
+
+
 # -- commands and processes ------------------------------------------------------------------------------------------
 
 
