@@ -13,6 +13,8 @@ from pathlib import Path
 
 from ..errors import LocalCloudError
 
+MOUNTS = Path("/proc/mounts")
+
 
 def run(*argv: str | Path, stdin: str | None = None, timeout: float = 600, check: bool = True) -> str:
     """Run a command and return its standard output; a failure is a LocalCloudError with the command's own words."""
@@ -85,7 +87,6 @@ class Process:
                 stderr=subprocess.STDOUT,
                 env={**os.environ, **(env or {})},
                 start_new_session=True,
-                close_fds=True,
             )
         self.remember(child.pid)
 
@@ -139,7 +140,7 @@ def _reap(pid: int) -> None:
 def cgroup_mounts() -> list[Path]:
     """Where a process is put to have a control group of its own: the unified tree and systemd's named one."""
     found = []
-    for line in Path("/proc/mounts").read_text(encoding="utf-8").splitlines():
+    for line in MOUNTS.read_text(encoding="utf-8").splitlines():
         _device, path, kind, options = line.split()[:4]
         if kind == "cgroup2" or (kind == "cgroup" and "name=systemd" in options.split(",")):
             found.append(Path(path))

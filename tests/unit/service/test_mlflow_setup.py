@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import base64
+import gzip
 import hashlib
 import io
 import json
@@ -363,3 +364,109 @@ def test_a_missing_lock_is_known_behind_what_others_made_of_it():
     assert mlflow_setup._got_no_lock(wrapped)
     assert mlflow_setup._got_no_lock(psycopg.errors.DeadlockDetected("deadlock detected"))
     assert not mlflow_setup._got_no_lock(psycopg.errors.UndefinedTable("no table"))
+
+
+# -- what is made and noted ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "version, than, newer",
+    [
+        ("3.10.0", "3.9.9", True),
+        ("3.9.9", "3.10.0", False),
+        ("4.0.0", "3.17.2", True),
+        ("3.17.2", "3.17.2", False),
+        ("3.17.2.post1", "3.17.2", False),
+        ("3.17.3", "3.17.2rc1", True),
+    ],
+)
+def test_a_version_is_compared_by_its_numbers(version, than, newer):
+    assert mlflow_schema.is_newer(version, than) is newer
+
+
+def test_sessions_begin_with_a_setting_and_with_those_that_others_wanted(connect, monkeypatch):
+    for before in ("", "-c work_mem=5MB"):
+        monkeypatch.setenv("PGOPTIONS", before)
+        mlflow_schema.begin_sessions_with("lock_timeout", "7s")
+        session = connect()
+        assert session.execute("SHOW lock_timeout").fetchone()[0] == "7s"
+        assert (session.execute("SHOW work_mem").fetchone()[0] == "5MB") == bool(before)
+
+
+def test_an_artifact_store_is_noted_once_and_another_one_since_now(connect, prepared, monkeypatch):
+    """What a database without runs is used with, it has always been used with."""
+    database = connect()
+    assert mlflow_schema.artifact_store(database) is None
+    assert "note the artifact store s3://bucket/x" in apply(monkeypatch)["actions"]
+    assert mlflow_schema.artifact_store(database) == ("s3://bucket/x", "")
+    assert not apply(monkeypatch)["changed"]
+    for another in ({"root": "s3://bucket/y", "endpoint": ""}, {"root": "s3://bucket/y", "endpoint": "https://s3.example.com"}):
+        assert apply(monkeypatch, artifacts=another)["actions"] == ["note the artifact store s3://bucket/y"]
+        assert mlflow_schema.artifact_store(database) == (another["root"], another["endpoint"])
+    since = database.execute(f"SELECT since < now() - interval '1 year' FROM {mlflow_schema.ARTIFACT_STORES} ORDER BY since")
+    assert [row[0] for row in since.fetchall()] == [True, False, False]
+    assert not apply(monkeypatch, artifacts=None)["changed"]
+
+
+@pytest.mark.parametrize("table", ["runs", "logged_models", "trace_info"])
+def test_a_database_that_was_used_has_its_artifact_store_since_now(connect, prepared, monkeypatch, table):
+    database = connect()
+    database.execute(f"INSERT INTO {table} VALUES ('one')")
+    apply(monkeypatch)
+    since = database.execute(f"SELECT since > now() - interval '1 hour' FROM {mlflow_schema.ARTIFACT_STORES}")
+    assert since.fetchall() == [(True,)]
+
+
+def test_the_key_of_all_hosts_is_made_once(connect, prepared, monkeypatch):
+    assert "key" not in apply(monkeypatch)
+    looked = apply(monkeypatch, check=True, wants_key=True)
+    assert looked["actions"] == ["make the key that signs sessions"] and "key" not in looked
+    first = apply(monkeypatch, wants_key=True)
+    assert first["changed"] and len(first["key"]) > 40
+    again = apply(monkeypatch, wants_key=True)
+    assert again["key"] == first["key"] and not again["changed"]
+
+
+@pytest.mark.parametrize("given", ["not so secret", ""])
+@pytest.mark.parametrize("gone", ["DELETE FROM users", "DROP TABLE users"])
+def test_an_administrator_without_a_password_gets_one_that_its_owner_alone_can_read(
+    connect, prepared, monkeypatch, tmp_path, given, gone
+):
+    file, told = tmp_path / "admin-password", []
+    monkeypatch.setattr(mlflow_setup, "PASSWORD_FILE", file)
+    monkeypatch.setattr(mlflow_setup, "_migrate", lambda username, password: told.append((username, password)))
+    # Longer than the one that is made.
+    file.write_text("of yesterday, " * 9)
+    file.chmod(0o600)
+    connect().execute(gone)
+    answer = apply(monkeypatch, password=given)
+    assert "create the administrator admin" in answer["actions"]
+    if given:
+        assert told == [("admin", given)] and "password_file" not in answer
+        return
+    made = file.read_text()
+    assert told == [("admin", made.removesuffix("\n"))] and len(made) == 25 and made.endswith("\n")
+    assert answer["password_file"] == str(file) and file.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_server_without_logins_has_no_administrator(connect, prepared, monkeypatch):
+    connect().execute("DROP TABLE users; DROP TABLE alembic_version_auth")
+    actions = apply(monkeypatch, check=True, username="")["actions"]
+    assert not any("administrator" in action or "authentication" in action for action in actions)
+
+
+def test_files_of_the_user_interface_are_compressed_where_that_pays(tmp_path, monkeypatch):
+    # A name that MLflow uses no more is nothing to fail for.
+    monkeypatch.setattr(mlflow_setup, "COMPILED_BESIDE", ("a_package_that_is_gone", "wave"))
+    monkeypatch.delitem(sys.modules, "wave", raising=False)
+    content = b"let one = 1;\n" * 500
+    for name in ("big.js", "big.png"):
+        (tmp_path / "js").mkdir(exist_ok=True)
+        (tmp_path / "js" / name).write_bytes(content)
+    (tmp_path / "small.js").write_bytes(b"let one = 1;\n")
+    packed = set()
+    for _ in range(2):
+        mlflow_setup._beside(tmp_path)
+        packed.add((tmp_path / "js" / "big.js.gz").read_bytes())
+    assert [file.name for file in tmp_path.rglob("*.gz")] == ["big.js.gz"] and len(packed) == 1
+    assert gzip.decompress(packed.pop()) == content and "wave" in sys.modules
