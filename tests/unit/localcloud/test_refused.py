@@ -87,6 +87,7 @@ def test_what_a_policy_says(statements, resource, context, said):
     "operator, wanted, holds_for, and_not_for",
     [
         ("StringEquals", "b", ["b"], ["a", "c", "B", "b*"]),
+        ("StringEquals", "Bc", ["Bc"], ["bc"]),
         ("StringNotEquals", "b", ["a", "c", "B"], ["b"]),
         ("StringEqualsIgnoreCase", "Bc", ["bC"], ["a", "d", "bcd"]),
         ("StringNotEqualsIgnoreCase", "Bc", ["a", "d"], ["bC"]),
