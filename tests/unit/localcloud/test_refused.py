@@ -87,6 +87,7 @@ def test_what_a_policy_says(statements, resource, context, said):
     "operator, wanted, holds_for, and_not_for",
     [
         ("StringEquals", "b", ["b"], ["a", "c", "B", "b*"]),
+        ("StringEquals", "Bc", ["Bc"], ["bc"]),
         ("StringNotEquals", "b", ["a", "c", "B"], ["b"]),
         ("StringEqualsIgnoreCase", "Bc", ["bC"], ["a", "d", "bcd"]),
         ("StringNotEqualsIgnoreCase", "Bc", ["a", "d"], ["bC"]),
@@ -596,6 +597,25 @@ def test_a_caller_has_the_policies_of_its_groups_and_of_no_others():
             backend.delete_user(f"unit-user{number}")
             backend.delete_group_policy(f"unit-group{number}", "inline")
             backend.delete_group(f"unit-group{number}")
+
+
+def test_each_session_of_a_role_is_its_own():
+    backend, identities = identity.sts_backends[identity.ACCOUNT][identity.PARTITION], identity.Identities(None, {})
+    before = list(backend.assumed_roles)
+    try:
+        for name in ("one", "two"):
+            backend.assume_role("us-east-1", name, f"arn:aws:iam::123456789012:role/unit-{name}", None, 3600, None)
+        for made, name in zip(backend.assumed_roles[len(before) :], ("one", "two"), strict=True):
+            found = identities.find(a_claim(key=made.access_key_id, token=made.session_token))
+            assert found.arn == f"arn:aws:sts::123456789012:assumed-role/unit-{name}/{name}"
+            assert found.secret == made.secret_access_key and found.role_name == f"unit-{name}"
+            with pytest.raises(AwsError, match="InvalidToken"):
+                identities.find(a_claim(key=made.access_key_id, token="another"))
+        for key in ("A", "Z" * 20):
+            with pytest.raises(AwsError, match="InvalidAccessKeyId"):
+                identities.find(a_claim(key=key))
+    finally:
+        backend.assumed_roles[:] = before
 
 
 # -- what there is not -----------------------------------------------------------------------------------------------
