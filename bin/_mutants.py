@@ -16,6 +16,7 @@ Ends with 1 where less than LEAST of the others are killed.
 from __future__ import annotations
 
 import argparse
+import ast
 import json
 import os
 import random
@@ -142,8 +143,30 @@ def copy(folder: Path) -> None:
             (ours / name.name).symlink_to(name)
 
 
-def is_left_out(item) -> bool:
-    return any(LEFT_OUT.search(mutation.operator_name) for mutation in item.mutations)
+def without_effect(source: str) -> list[tuple[tuple[int, int], tuple[int, int]]]:
+    """
+    Where a file says what nobody evaluates: annotations, and whether it is the file that was started.
+
+    :return: Begin and end of each, as (line, column), lines counted from 1.
+    """
+    found = []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            named = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs, node.args.vararg, node.args.kwarg]
+            found += [node.returns, *(argument.annotation for argument in named if argument)]
+        elif isinstance(node, ast.AnnAssign):
+            found.append(node.annotation)
+        elif isinstance(node, ast.If) and ast.unparse(node.test) == "__name__ == '__main__'":
+            found.append(node.test)
+    return [((it.lineno, it.col_offset), (it.end_lineno, it.end_col_offset)) for it in found if it]
+
+
+def is_left_out(item, places: list) -> bool:
+    return any(
+        LEFT_OUT.search(mutation.operator_name)
+        or any(begin <= tuple(mutation.start_pos) < end for begin, end in places)
+        for mutation in item.mutations
+    )
 
 
 def attempt(file: str, folder: Path, each: int, seed: str) -> list[dict]:
@@ -161,7 +184,8 @@ def attempt(file: str, folder: Path, each: int, seed: str) -> list[dict]:
     cosmic_ray = [sys.executable, "-m", "cosmic_ray.cli"]
     subprocess.run([*cosmic_ray, "init", config, session], cwd=folder, check=True, capture_output=True)
     with use_db(session, WorkDB.Mode.open) as database:
-        items = sorted((item for item in database.work_items if not is_left_out(item)), key=lambda item: str(item.mutations))
+        places = without_effect((folder / file).read_text(encoding="utf-8"))
+        items = sorted((item for item in database.work_items if not is_left_out(item, places)), key=lambda item: str(item.mutations))
         chosen = random.Random(f"{seed} {file}").sample(items, min(each, len(items)))
         database.clear()
         database.add_work_items(chosen)

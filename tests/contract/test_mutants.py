@@ -1,6 +1,6 @@
 # Copyright: (c) 2026, the mlops.mlflow_aws contributors
 # GNU General Public License v3.0 or later (see LICENSE)
-"""What bin/test mutants leaves out of tasks and templates is one word with all of its lines, and nothing else."""
+"""What bin/test mutants leaves out is one word of a task with all of its lines, and what it breaks of Python has an effect."""
 
 from __future__ import annotations
 
@@ -74,3 +74,25 @@ def test_every_word_of_this_collection_can_be_left_out():
 def test_who_survives_with_a_reason_is_known_by_file_and_text():
     table = "| roles/x/tasks/main.yml | `when: a \\| b` | a reason |\n| roles/x/tasks/main.yml | `become: true` | |\n"
     assert _mutants.accepted_in(table, _mutants_yaml.ENDINGS) == {("roles/x/tasks/main.yml", "when: a | b")}
+
+
+CODE = """
+def f(a: int | None = 1 | 2, *rest: str | bytes) -> str | None:
+    value: int | None = a | 4
+    return value
+
+
+if __name__ == "__main__":
+    f()
+"""
+
+
+def test_what_nobody_evaluates_is_not_broken():
+    lines = CODE.splitlines()
+
+    def of(begin, end):
+        assert begin[0] == end[0]
+        return lines[begin[0] - 1][begin[1] : end[1]]
+
+    found = sorted(of(*place) for place in _mutants.without_effect(CODE))
+    assert found == ['__name__ == "__main__"', "int | None", "int | None", "str | None", "str | bytes"]
