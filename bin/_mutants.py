@@ -185,7 +185,8 @@ def attempt(file: str, folder: Path, each: int, seed: str) -> list[dict]:
     subprocess.run([*cosmic_ray, "init", config, session], cwd=folder, check=True, capture_output=True)
     with use_db(session, WorkDB.Mode.open) as database:
         places = without_effect((folder / file).read_text(encoding="utf-8"))
-        items = sorted((item for item in database.work_items if not is_left_out(item, places)), key=lambda item: str(item.mutations))
+        items = [item for item in database.work_items if not is_left_out(item, places)]
+        items.sort(key=lambda item: str(item.mutations))
         chosen = random.Random(f"{seed} {file}").sample(items, min(each, len(items)))
         database.clear()
         database.add_work_items(chosen)
