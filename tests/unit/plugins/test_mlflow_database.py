@@ -573,7 +573,7 @@ def test_a_task_says_what_it_did_and_what_it_would(main, answering):
     assert made["changed"] and made["actions"] == planned["actions"] and "create database mlflow" in made["actions"]
     assert (made["server_version"], made["max_connections"]) == (170000, 112)
     again = main(answering)
-    assert not again["changed"] and again["actions"] == [] and "warnings" not in again
+    assert not again["changed"] and again["actions"] == []
     assert answering.closed == 3
 
 
@@ -582,9 +582,11 @@ def test_what_is_left_as_it_is_is_told(main, answering):
     answering.roles["mlflow_b"]["login"] = True
     answering.sessions["mlflow_b"] = 1
     answering.without_statistics = [("public", "locked")]
+    warnings = []
+    # In a process that has the controller's part of Ansible as well they would be shown there and not be in the answer.
+    main.patch.setattr(plugin("modules", "mlflow_database").AnsibleModule, "warn", lambda _module, text: warnings.append(text))
     told = main(answering)
-    # A warning is a text or, with a newer Ansible, has one.
-    first, second = map(str, told["warnings"])
+    first, second = warnings
     assert not told["changed"] and "mlflow_b is not the active login, but has sessions open" in first
     assert "analyze public.locked" in second and "Searches may be slow" in second
     # Idle ones are locked unless somebody says otherwise.
