@@ -283,6 +283,16 @@ def test_a_login_that_a_rotation_has_locked_stays_locked(rotated, created, check
         run(rotated, check_mode, active_created=created)
 
 
+def test_that_holds_for_either_login(rotated):
+    """The rotation after that one has gone back to mlflow_a."""
+    rotated.roles["mlflow_a"].update(login=True, password="SCRAM(secret three)")
+    rotated.roles["mlflow_b"].update(login=False, password=None)
+    rotated.notes["mlflow_a"] = {"version": "v3", "created": 300.0}
+    with pytest.raises(plugin("module_utils", "_postgresql").PostgresqlError, match="mlflow_b can't log in, and mlflow_a has"):
+        run(rotated, active="mlflow_b", active_password="secret two", active_created=200.0)
+    assert rotated.statements == []
+
+
 def test_who_has_read_the_secret_after_the_rotation_gets_what_is_in_it(rotated):
     assert run(rotated, active="mlflow_b", active_password="secret two", active_created=200.0) == []
     # A database that was restored to a time before it, or a login that somebody has put into the secret.
@@ -427,10 +437,13 @@ def test_a_superuser_needs_no_other_right():
     assert run(server) and run(server) == []
 
 
-@pytest.mark.parametrize("lacks", ["SET", "USAGE"])
-def test_who_may_become_the_owner_but_lacks_a_right_of_it_is_given_that(lacks):
-    """To make a database for a role one must be able to become it, and to give it back one must have its rights."""
-    server = Server()
+@pytest.mark.parametrize(
+    "version, lacks",
+    [(150000, "MEMBER"), (150000, "USAGE"), (160000, "SET"), (160000, "USAGE"), (170000, "SET"), (170000, "USAGE")],
+)
+def test_who_lacks_a_right_of_the_owner_is_given_that(version, lacks):
+    """To make a database for a role one must be able to become it, which has another name before PostgreSQL 16."""
+    server = Server(version)
     run(server)
     value = server.value
     server.value = lambda statement, parameters=None: (
@@ -560,7 +573,7 @@ def test_a_task_says_what_it_did_and_what_it_would(main, answering):
     assert made["changed"] and made["actions"] == planned["actions"] and "create database mlflow" in made["actions"]
     assert (made["server_version"], made["max_connections"]) == (170000, 112)
     again = main(answering)
-    assert not again["changed"] and again["actions"] == [] and "warnings" not in again
+    assert not again["changed"] and again["actions"] == []
     assert answering.closed == 3
 
 
@@ -569,9 +582,11 @@ def test_what_is_left_as_it_is_is_told(main, answering):
     answering.roles["mlflow_b"]["login"] = True
     answering.sessions["mlflow_b"] = 1
     answering.without_statistics = [("public", "locked")]
+    warnings = []
+    # In a process that has the controller's part of Ansible as well they would be shown there and not be in the answer.
+    main.patch.setattr(plugin("modules", "mlflow_database").AnsibleModule, "warn", lambda _module, text: warnings.append(text))
     told = main(answering)
-    # A warning is a text or, with a newer Ansible, has one.
-    first, second = map(str, told["warnings"])
+    first, second = warnings
     assert not told["changed"] and "mlflow_b is not the active login, but has sessions open" in first
     assert "analyze public.locked" in second and "Searches may be slow" in second
     # Idle ones are locked unless somebody says otherwise.

@@ -172,3 +172,21 @@ def test_a_real_refusal_is_told_in_one_line(login, real):
     assert "\n" not in answer["error"]
     assert "definition of service" in login.attempt({**real, "service": "another"})["error"]
     assert "No such file" in login.attempt({**real, "python": "/nowhere/python"})["error"]
+
+
+@pytest.mark.parametrize("check_mode", [False, True])
+def test_a_task_fails_where_the_login_is_another_one(monkeypatch, capsys, check_mode):
+    module = plugin("modules", "mlflow_login")
+    monkeypatch.setattr(module, "login", lambda params: {"login": "mlflow_a", "acts_as": "mlflow_owner"})
+
+    def told(**given):
+        with patch_module_args({**given, "_ansible_check_mode": check_mode}), pytest.raises(SystemExit):
+            module.main()
+        return json.loads(capsys.readouterr().out)
+
+    refused = told(content="password=hidden", expect="mlflow_b")
+    assert refused["failed"] and "logs in to its database as mlflow_a, and should as mlflow_b" in refused["msg"]
+    assert "hidden" not in str(refused)
+    assert told(path="/a")["msg"] == "missing required arguments: expect"
+    assert told(expect="mlflow_b")["msg"] == "one of the following is required: path, content"
+    assert "mutually exclusive: path|content" in told(path="/a", content="b", expect="mlflow_b")["msg"]
