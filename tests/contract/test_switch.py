@@ -197,14 +197,41 @@ def test_nobody_is_upgraded_while_a_host_is_away(order, tmp_path):
     """It would go on with the version of before, on a schema that this version does not know."""
     number = place(order, "Refuse an upgrade while a host is away")
     assert number < place(order, "Migrate the database and make the administrator")
-    cases = [
-        {"__mlflow_server_upgrades": upgrades, "all_hosts": ["a", "b"], "hosts": hosts}
-        for upgrades in (True, False)
-        for hosts in (["a"], ["a", "b"])
-    ]
+    answers = {
+        # upgrades, who is missing, who of them is there and has failed, the rule
+        (True, ("b",), (), "stop"): True,
+        (True, (), (), "stop"): False,
+        (False, ("b",), (), "stop"): False,
+        (True, ("b",), (), "go_on"): False,
+        # What has failed there may fail here, too.
+        (True, ("b",), ("b",), "go_on"): True,
+        (True, ("b", "c"), ("c",), "go_on"): True,
+        # No word that nobody knows opens it.
+        (True, ("b",), (), "Go on"): True,
+    }
+    names = ("__mlflow_server_upgrades", "__mlflow_server_missing", "__mlflow_server_fallen", "mlflow_server_host_away")
     condition = " and ".join(f"({each})" for each in order[number]["when"])
-    condition = condition.replace("ansible_play_hosts_all", "all_hosts").replace("ansible_play_hosts", "hosts")
-    assert evaluated("mlflow_server", tmp_path, cases, [condition]) == [[True], [False], [False], [False]]
+    found = evaluated("mlflow_server", tmp_path, [dict(zip(names, case, strict=True)) for case in answers], [condition])
+    assert dict(zip(answers, [answer for (answer,) in found], strict=True)) == answers
+
+
+def test_a_host_that_is_not_reached_is_another_matter_than_one_where_a_task_has_failed(tmp_path):
+    gone, there = {"unreachable": True, "msg": "no"}, {"ping": "pong"}
+    found = {
+        "ping unreachable": ({"__mlflow_server_reached": gone}, False),
+        "ping timed out": ({"__mlflow_server_reached": {"failed": True, "timedout": {"period": 60}}}, False),
+        "ping failed": ({"__mlflow_server_reached": {"failed": True, "msg": "no Python"}}, True),
+        "went away after it": ({"__mlflow_server_reached": there, "__mlflow_server_host": gone}, False),
+        "failed after it": ({"__mlflow_server_reached": there, "__mlflow_server_host": {"distribution": {}}}, True),
+        "without the look, unreachable": ({"__mlflow_server_host": gone}, False),
+        "without the look, failed after it": ({"__mlflow_server_host": {"distribution": {}}}, True),
+        "before anything was asked": ({}, False),
+    }
+    cases = [{"__mlflow_server_of_missing": [{"key": "b", "value": looks}]} for looks, fallen in found.values()]
+    answers = evaluated("mlflow_server", tmp_path, cases, ["__mlflow_server_fallen | length > 0"])
+    assert dict(zip(found, [answer for (answer,) in answers], strict=True)) == {
+        name: fallen for name, (looks, fallen) in found.items()
+    }
 
 
 def test_another_version_is_tried_on_one_host_first():

@@ -40,6 +40,7 @@ CASES = [
     ("version", {"version": "3.99.0"}, "is '3.99.0', which has no lock file"),
     ("allow_unlocked", {"allow_unlocked": "perhaps"}, "unable to convert to bool"),
     ("allow_downgrade", {"allow_downgrade": "perhaps"}, "unable to convert to bool"),
+    ("host_away", {"host_away": "keep"}, "value of mlflow_server_host_away must be one of: stop, go_on"),
     ("memory_max", {"memory_max": "lots"}, "is 'lots'; it must be a size such as 4G"),
     ("max_body_mib", {"max_body_mib": 0}, "is '0'; it must be a whole number of MiB from 1 to 9999"),
     ("transfers_per_address", {"transfers_per_address": 0}, "is '0'; it must be a whole number, 1 or more"),

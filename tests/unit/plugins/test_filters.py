@@ -205,15 +205,15 @@ def test_the_address_by_which_a_host_is_reached(which, both, private_alone, publ
 
 def test_what_is_not_known_of_a_host_is_no_obstacle(monkeypatch):
     """As of one that is being started, or that somebody has taken the tags from."""
-    monkeypatch.setenv("HOME", "/home/me")
+    monkeypatch.setenv("HOME", "/srv/me")
     bare = {"instance_id": "i-1", "tags": None, "private_ip_address": None, "public_ip_address": None, "launch_time": None}
     for given in (bare, {"instance_id": "i-1"}):
         (host,) = plugin("module_utils", "_ssh").server_hosts([given], "~/.ssh/a_key")
         ssh = host.pop("ssh")
         empty = dict.fromkeys(("private_ip", "public_ip", "launch_time", "address"), "")
         assert host == {"name": "i-1", "instance_id": "i-1", "user": "admin", **empty}
-        assert ssh["ansible_ssh_private_key_file"] == "/home/me/.ssh/a_key" and ssh["ansible_user"] == "admin"
-        assert "UserKnownHostsFile=/home/me/.ssh/a_key.known_hosts" in shlex.split(ssh["ansible_ssh_common_args"])
+        assert ssh["ansible_ssh_private_key_file"] == "/srv/me/.ssh/a_key" and ssh["ansible_user"] == "admin"
+        assert "UserKnownHostsFile=/srv/me/.ssh/a_key.known_hosts" in shlex.split(ssh["ansible_ssh_common_args"])
     (host,) = plugin("module_utils", "_ssh").server_hosts([instance(launch_time="2026-01-01T00:00:00+00:00")], "key")
     assert host["launch_time"] == "2026-01-01T00:00:00+00:00" and host["private_ip"] == "172.31.0.4"
 

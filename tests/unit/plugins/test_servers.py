@@ -122,12 +122,12 @@ def instance(**tags):
 
 
 def test_a_host_is_reached_as_its_variables_say(api, listed, monkeypatch):
-    monkeypatch.setenv("HOME", "/home/me")
+    monkeypatch.setenv("HOME", "/srv/me")
     api.pages = [[instance(Name="one", mlflow_aws_user="ec2-user")], [instance(Name="two", mlflow_aws_user=None)]]
     hosts = listed()
     assert set(hosts) == {"one", "two"} and hosts["two"]["ansible_user"] == "admin"
     assert hosts["one"]["ansible_host"] == hosts["one"]["public_ip"] == "198.51.100.7"
-    assert hosts["one"]["ansible_ssh_private_key_file"] == "/home/me/.ssh/mlflow_ed25519"
+    assert hosts["one"]["ansible_ssh_private_key_file"] == "/srv/me/.ssh/mlflow_ed25519"
     assert hosts["one"]["ec2_user"] == hosts["one"]["ansible_user"] == "ec2-user" and "user" not in hosts["one"]
     host = listed(ec2_ssh_private_key_file="/keys/one", ec2_address="private")["one"]
     assert host["ansible_host"] == host["private_ip"] == "172.31.0.4"

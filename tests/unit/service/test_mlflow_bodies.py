@@ -509,10 +509,12 @@ def test_after_a_client_has_gone_an_answer_is_not_held_back():
 
 
 def test_a_request_whose_body_is_not_read_has_an_empty_one_and_an_end():
-    asked = Asked([b"one", b"two"])
+    """Nor does it say that it has one, for which memory would be kept."""
+    asked = Asked([b"one", b"two"], [*length(6), *CHUNKED, (b"accept", b"*/*")])
+    scope, receive = without_body(asked.scope, asked.receive)
+    assert scope == {**asked.scope, "headers": [(b"accept", b"*/*")]}
 
     async def run():
-        receive = without_body(asked.receive)
         return [await receive(), await receive()]
 
     assert asyncio.run(run()) == [{"type": "http.request", "body": b"", "more_body": False}, {"type": "http.disconnect"}]
