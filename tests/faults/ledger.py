@@ -22,6 +22,8 @@ from load import Clients
 # All kinds of requests that these clients make.
 KINDS = ("write", "read", "artifact")
 API = "/api/2.0/mlflow"
+# How often what was acknowledged is looked for, each time five seconds later, where the server can't say whether it is there.
+LOOKS = 12
 ARTIFACTS = "/api/2.0/mlflow-artifacts/artifacts"
 PAUSE = 0.2
 # Between two clicks of one person, in seconds.
@@ -103,6 +105,15 @@ class Ledger(Clients):
         self.answers.append(Answer(kind, what, begin, time.monotonic() - begin, problem, pool.host))
         return None if problem else content
 
+    def _look(self, pool, path):
+        """What is there when all is over. Who is told that it can't be looked at now asks again: that is no loss."""
+        for _attempt in range(LOOKS):
+            content = self._send(pool, "look", "look", "GET", path, None, "application/json")
+            if content is not None or self.answers[-1].problem.startswith("4"):
+                break
+            time.sleep(5)
+        return content
+
     def _call(self, pool, kind, what, method, path, body):
         content = self._send(pool, kind, what, method, f"{API}/{path}", json.dumps(body).encode(), "application/json")
         return None if content is None else json.loads(content)
@@ -179,21 +190,21 @@ class Ledger(Clients):
         """What was acknowledged and is not there, in words."""
         pool, lost = self._pool(0), []
         for run_id, entry in self.entries.items():
-            found = self._call(pool, "look", "look", "GET", f"runs/get?run_id={run_id}", {})
+            found = self._look(pool, f"{API}/runs/get?run_id={run_id}")
             if not found:
                 lost.append(f"run {run_id}")
                 continue
-            data = found["run"]["data"]
+            data = json.loads(found)["run"]["data"]
             for kind, wanted in (("params", entry.params), ("tags", entry.tags)):
                 there = {item["key"]: item["value"] for item in data.get(kind, [])}
                 lost += [f"{kind} {key} of run {run_id}" for key, value in wanted.items() if there.get(key) != value]
             for key in {key for key, *_ in entry.metrics}:
-                path = f"metrics/get-history?run_id={run_id}&metric_key={key}"
-                history = (self._call(pool, "look", "look", "GET", path, {}) or {}).get("metrics", [])
+                path = f"{API}/metrics/get-history?run_id={run_id}&metric_key={key}"
+                history = json.loads(self._look(pool, path) or "{}").get("metrics", [])
                 there = {(item["key"], int(item.get("step", 0)), float(item["value"])) for item in history}
                 lost += [f"{item} of run {run_id}" for item in entry.metrics if item[0] == key and item not in there]
             for path, content in entry.artifacts.items():
-                if self._send(pool, "look", "look", "GET", f"{ARTIFACTS}/{path}", None, "") != content:
+                if self._look(pool, f"{ARTIFACTS}/{path}") != content:
                     lost.append(f"artifact {path}")
         return lost
 

@@ -10,6 +10,7 @@ import http.client
 import json
 import os
 import signal
+import socket
 import ssl
 import subprocess
 import sys
@@ -288,6 +289,24 @@ def test_a_slow_upload_holds_nobody_up(cloud):
     cloud.client("s3").list_buckets()
     assert time.monotonic() - began < 2
     connection.close()
+
+
+def test_whoever_connects_and_says_nothing_holds_nobody_up(cloud):
+    """As a host whose packets are lost from one moment on."""
+    silent = [socket.create_connection(("127.0.0.1", cloud.api.ports[0])) for _ in range(5)]
+    try:
+        began = time.monotonic()
+        cloud.client("sts").get_caller_identity()
+        cloud.client("s3").list_buckets()
+        assert time.monotonic() - began < 2
+        # Nor does who says what is no TLS; the connection is ended, and nothing else.
+        silent[0].sendall(b"GET / HTTP/1.1\r\n\r\n")
+        silent[0].settimeout(5)
+        assert b"HTTP/1.1 200" not in silent[0].recv(1000)
+        cloud.client("s3").list_buckets()
+    finally:
+        for connection in silent:
+            connection.close()
 
 
 # -- roles and metadata --------------------------------------------------------------------------------------------
