@@ -36,6 +36,7 @@ def hosts(deployment):
     return sorted(deployment.hosts)
 
 
+@pytest.mark.slow
 def test_its_login_is_kept_until_it_has_the_new_one(deployment, hosts):
     """As of a machine that is off: it has no session either."""
     gone, there = hosts
