@@ -33,6 +33,7 @@ sys.path.insert(0, str(ROOT / "tests"))
 import postgres  # noqa: E402
 
 SERVICE = ROOT / "roles" / "mlflow_server" / "files" / "service"
+sys.path.insert(0, str(SERVICE))
 LOCK_FILE = SERVICE.parent / "requirements" / "mlflow-3.17.2.txt"
 BUCKET, PREFIX = "bucket", "artifacts"
 # So long ago something must have been deleted to go. The clients restore both sooner and later.
@@ -77,10 +78,10 @@ def stores():
 
 def prepare() -> None:
     """A database as the role leaves it."""
-    import psycopg
+    import mlflow_connection
 
     stores()
-    with psycopg.connect("service=mlflow", autocommit=True) as database:
+    with mlflow_connection.connect() as database:
         database.execute("CREATE TABLE mlflow_aws_artifact_stores (since timestamptz PRIMARY KEY, root text, endpoint text)")
         database.execute(
             "INSERT INTO mlflow_aws_artifact_stores VALUES (to_timestamp(-1), %s, %s)",
@@ -90,7 +91,6 @@ def prepare() -> None:
 
 def clean(*arguments: str) -> int:
     """mlflow-gc as it is, but for where it finds which schema belongs to MLflow."""
-    sys.path.insert(0, str(SERVICE))
     import mlflow.store.db.utils as db
     import mlflow_gc
     import mlflow_schema
@@ -248,9 +248,9 @@ def client(number: str, seconds: str) -> int:
 
 def rows() -> dict[str, list[str]]:
     """The places that rows name, by what they are."""
-    import psycopg
+    import mlflow_connection
 
-    with psycopg.connect("service=mlflow", autocommit=True) as database:
+    with mlflow_connection.connect() as database:
         return {
             "run": [it[0] for it in database.execute("SELECT artifact_uri FROM runs")],
             "model": [it[0] for it in database.execute("SELECT artifact_location FROM logged_models")],
@@ -329,7 +329,7 @@ class Ground:
         host, port = self.server.get_host_and_port()
         os.environ.update(
             PGSERVICEFILE=str(service),
-            MLFLOW_BACKEND_STORE_URI="postgresql+psycopg:///?service=mlflow",
+            MLFLOW_BACKEND_STORE_URI="postgresql+psycopg2:///?service=mlflow",
             MLFLOW_ARTIFACTS_DESTINATION=f"s3://{BUCKET}/{PREFIX}",
             MLFLOW_S3_ENDPOINT_URL=f"http://{host}:{port}",
             MLFLOW_DISABLE_TELEMETRY="true",

@@ -771,13 +771,14 @@ class Bench:
         python = "/opt/mlflow/current/bin/python" if ours else "/opt/guide/bin/python"
         login = "PGSERVICEFILE=/etc/mlflow/pg_service.conf" if ours else "PGPASSFILE=/etc/guide/pgpass"
         connect = (
-            'psycopg.connect("service=mlflow", autocommit=True)'
+            'psycopg2.connect("service=mlflow")'
             if ours
             else f'psycopg2.connect("host={DATABASE} user=guide dbname=guide sslmode=require")'
         )
         script = f"""{login} {python} - <<'PROGRAM'
-import statistics, time, {'psycopg' if ours else 'psycopg2'}
+import psycopg2, statistics, time
 connection = {connect}
+connection.autocommit = True
 cursor = connection.cursor()
 cursor.execute("SELECT 1")
 found = []

@@ -297,11 +297,11 @@ class Deployment:
     def can_log_in(self, host, username, password):
         """From a host, as MLflow would."""
         program = (
-            "import psycopg, sys\n"
+            "import psycopg2, sys\n"
             f"text = open({SERVICE_FILE!r}).read()\n"
             "known = dict(line.split('=', 1) for line in text.splitlines() if '=' in line)\n"
             f"known.update(user={username!r}, password={password!r})\n"
-            "try:\n    psycopg.connect(**known).close()\nexcept psycopg.OperationalError as e:\n    print('no', e)\n"
+            "try:\n    psycopg2.connect(**known).close()\nexcept psycopg2.OperationalError as e:\n    print('no', e)\n"
             "else:\n    print('yes')\n"
         )
         return self.ssh(host, f"/opt/mlflow/current/bin/python - <<'PROGRAM'\n{program}PROGRAM\n").startswith("yes")

@@ -12,7 +12,11 @@ import time
 # in a file yet becomes one in memory, which libpq opens by its descriptor.
 PROGRAM = """
 import json, os, sys
-import psycopg
+try:
+    import psycopg2 as driver
+except ImportError:
+    # Of a server that was installed by an earlier role.
+    import psycopg as driver
 asked = json.load(sys.stdin)
 if asked["content"]:
     descriptor = os.memfd_create("pg_service")
@@ -21,18 +25,22 @@ if asked["content"]:
 else:
     os.environ["PGSERVICEFILE"] = asked["path"]
 try:
-    with psycopg.connect(f"service={asked['service']}", autocommit=True) as connection:
-        answer = connection.execute(
-            "SELECT session_user::text, current_user::text, "
-            "coalesce((SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()), false), host(inet_client_addr())"
-        ).fetchone()
-        roles = connection.execute(
-            "SELECT rolname::text, rolcanlogin, shobj_description(oid, 'pg_authid') FROM pg_roles WHERE rolname = ANY (%s)",
-            ([answer[0], asked["former"]],),
-        ).fetchall()
+    connection = driver.connect(f"service={asked['service']}")
+    cursor = connection.cursor()
+    cursor.execute(
+        "SELECT session_user::text, current_user::text, "
+        "coalesce((SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()), false), host(inet_client_addr())"
+    )
+    answer = cursor.fetchone()
+    cursor.execute(
+        "SELECT rolname::text, rolcanlogin, shobj_description(oid, 'pg_authid') FROM pg_roles WHERE rolname::text = ANY (%s)",
+        ([answer[0], asked["former"]],),
+    )
+    roles = cursor.fetchall()
+    connection.close()
     found = {name: {"can_login": can_login, "note": note} for name, can_login, note in roles}
     print(json.dumps({**dict(zip(("login", "acts_as", "tls", "address"), answer)), "roles": found}))
-except psycopg.Error as error:
+except driver.Error as error:
     print(json.dumps({"error": " ".join(str(error).split())}))
 """
 

@@ -184,13 +184,13 @@ def test_a_login_with_the_old_password_after_the_swap_is_noticed(deployment, sec
     old = deployment.content(APP)
     content = json.dumps({"user": old["username"], "password": old["password"]})
     program = (
-        "import json, psycopg, time\n"
+        "import json, psycopg2, time\n"
         f"text = open({SERVICE_FILE!r}).read()\n"
         "known = dict(line.split('=', 1) for line in text.splitlines() if '=' in line)\n"
         f"known.update(json.loads({content!r}))\n"
         "for _ in range(120):\n"
-        "    try:\n        psycopg.connect(**known).close()\n    except psycopg.OperationalError:\n        break\n"
-        "    connection = psycopg.connect(**known); time.sleep(0.5); connection.close()\n"
+        "    try:\n        psycopg2.connect(**known).close()\n    except psycopg2.OperationalError:\n        break\n"
+        "    connection = psycopg2.connect(**known); time.sleep(0.5); connection.close()\n"
     )
     deployment.ssh(
         second,
@@ -210,7 +210,7 @@ def test_a_login_with_the_old_password_after_the_swap_is_noticed(deployment, sec
 
 
 HOLDER = f"""
-import json, psycopg, sys, threading, time
+import json, mlflow_connection, psycopg2, sys, threading, time
 text = open({SERVICE_FILE!r}).read()
 known = dict(line.split("=", 1) for line in text.splitlines() if "=" in line)
 asked = json.loads(sys.argv[1])
@@ -219,13 +219,13 @@ known.update(user=asked["user"], password=asked["password"])
 def hold(database, statements):
     while True:
         try:
-            with psycopg.connect(**{{**known, "dbname": database}}) as connection:
+            with mlflow_connection.connect("", autocommit=False, **{{**known, "dbname": database}}) as connection:
                 for statement in statements:
                     connection.execute(statement)
                 print("holds", statements[-1].split()[0], flush=True)
                 while True:
                     connection.execute("SELECT pg_sleep(1)")
-        except psycopg.Error as error:
+        except psycopg2.Error as error:
             if "permitted" in str(error) or "authentication failed" in str(error):
                 return
             time.sleep(0.05)
@@ -399,15 +399,15 @@ def test_a_login_can_not_lock_what_runs_lock(deployment, second):
     deployment.must_rotate()
     login = deployment.content(APP)
     program = (
-        "import psycopg\n"
+        "import mlflow_connection, psycopg2.errors\n"
         f"text = open({SERVICE_FILE!r}).read()\n"
         "known = dict(line.split('=', 1) for line in text.splitlines() if '=' in line)\n"
         f"known.update(user={login['username']!r}, password={login['password']!r}, dbname='postgres')\n"
         "for role in ('', 'SET ROLE NONE'):\n"
-        "    with psycopg.connect(**known) as connection:\n"
+        "    with mlflow_connection.connect('', autocommit=False, **known) as connection:\n"
         "        connection.execute(role)\n"
         "        try:\n            connection.execute('COMMENT ON ROLE mlflow_owner_lock IS NULL')\n"
-        "        except psycopg.errors.InsufficientPrivilege:\n            print('refused')\n"
+        "        except psycopg2.errors.InsufficientPrivilege:\n            print('refused')\n"
         "        connection.rollback()\n"
     )
     assert deployment.ssh(second, f"/opt/mlflow/current/bin/python - <<'PROGRAM'\n{program}PROGRAM\n").split() == ["refused"] * 2
@@ -417,10 +417,10 @@ def test_a_password_that_the_login_has_changed_itself(deployment, second):
     """The emergency says so and makes it useless."""
     old = deployment.content(APP)
     program = (
-        "import psycopg\n"
+        "import mlflow_connection, psycopg2.errors\n"
         f"text = open({SERVICE_FILE!r}).read()\n"
         "known = dict(line.split('=', 1) for line in text.splitlines() if '=' in line)\n"
-        "with psycopg.connect(**known) as connection:\n"
+        "with mlflow_connection.connect('', autocommit=False, **known) as connection:\n"
         "    connection.execute('SET ROLE NONE')\n"
         f"    connection.execute(\"ALTER ROLE {old['username']} PASSWORD 'of-somebody-else'\")\n"
     )

@@ -114,10 +114,10 @@ def test_emergency_and_the_master_password(deployment):
     for content, works in ((admin, False), (deployment.content(ADMIN), True)):
         asked = {**content, "dbname": "postgres"}
         program = (
-            "import psycopg\n"
-            f"try:\n    psycopg.connect(host={asked['host']!r}, user={asked['username']!r}, password={asked['password']!r}, "
+            "import psycopg2\n"
+            f"try:\n    psycopg2.connect(host={asked['host']!r}, user={asked['username']!r}, password={asked['password']!r}, "
             "dbname='postgres', sslmode='verify-full', sslrootcert='/etc/mlflow/database-ca.pem').close()\n"
-            "except psycopg.OperationalError:\n    print('no')\nelse:\n    print('yes')\n"
+            "except psycopg2.OperationalError:\n    print('no')\nelse:\n    print('yes')\n"
         )
         answer = deployment.ssh(host, f"/opt/mlflow/current/bin/python - <<'PROGRAM'\n{program}PROGRAM\n")
         assert answer == ("yes" if works else "no")

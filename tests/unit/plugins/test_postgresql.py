@@ -125,29 +125,10 @@ def test_a_rotation_is_told_in_words(pg):
 
 
 @pytest.fixture
-def session(server, monkeypatch):
-    """session(): the module's own way to a real server, by the driver that tests have, made to look like psycopg2."""
-    psycopg = pytest.importorskip("psycopg")
+def session(server):
+    """session(): the module's own way to a real server."""
+    pytest.importorskip("psycopg2")
     module = plugin("module_utils", "_postgresql")
-
-    class Connection(psycopg.Connection):
-        server_version = property(lambda self: self.info.server_version)
-
-        def get_backend_pid(self):
-            return self.info.backend_pid
-
-    def encrypt(password, user, scope, algorithm):
-        return scope.pgconn.encrypt_password(password.encode(), user.encode(), algorithm.encode()).decode()
-
-    monkeypatch.setattr(psycopg.Error, "pgcode", property(lambda error: error.sqlstate), raising=False)
-    driver = types.SimpleNamespace(
-        connect=lambda **options: Connection.connect(cursor_factory=psycopg.ClientCursor, **options),
-        sql=psycopg.sql,
-        extensions=types.SimpleNamespace(encrypt_password=encrypt),
-        Error=psycopg.Error,
-        OperationalError=psycopg.OperationalError,
-    )
-    monkeypatch.setattr(module, "psycopg2", driver)
     given = ArgumentSpecValidator(module.CONNECTION_SPEC).validate({**GIVEN, "host": str(server)}).validated_parameters
     made = []
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import create_engine, event, text
+from sqlalchemy.dialects import plugins
 from sqlalchemy.engine import Engine
 from sqlalchemy.exc import IntegrityError, OperationalError
 
@@ -19,9 +20,13 @@ import mlflow_service  # noqa: E402
 AWAY = "The database does not answer."
 
 
-@pytest.fixture
-def engine(server, monkeypatch):
+PLUGIN = {"MLflow's own": {}, "the service's": {"plugins": ["mlflow_server"]}}
+
+
+@pytest.fixture(params=PLUGIN)
+def engine(server, monkeypatch, request):
     """As MLflow makes it, with the service's listener for as long as the test lasts."""
+    plugins.register("mlflow_server", "mlflow_engine", "Plugin")
     listeners = []
     listens = event.listens_for
 
@@ -34,7 +39,7 @@ def engine(server, monkeypatch):
 
     monkeypatch.setattr(event, "listens_for", noting)
     mlflow_service._say_nothing_of_the_database()
-    made = create_engine(f"postgresql+psycopg://mlflow@/postgres?host={server}", pool_pre_ping=True)
+    made = create_engine(f"postgresql+psycopg2://mlflow@/postgres?host={server}", pool_pre_ping=True, **PLUGIN[request.param])
     yield made
     made.dispose()
     assert listeners[0][:2] == (Engine, "handle_error")
@@ -44,7 +49,7 @@ def engine(server, monkeypatch):
 
 def end_sessions(engine):
     with engine.connect() as connection:
-        others = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid != pg_backend_pid() AND usename = 'mlflow'"
+        others = "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE pid != pg_backend_pid() AND usename = 'mlflow'"
         connection.execute(text(others))
 
 
@@ -69,7 +74,7 @@ def test_a_connection_that_ends_in_the_middle(engine):
 
 
 def test_a_database_that_is_not_there(engine, tmp_path, caplog):
-    away = create_engine(f"postgresql+psycopg://mlflow@/postgres?host={tmp_path}&port=5999")
+    away = create_engine(f"postgresql+psycopg2://mlflow@/postgres?host={tmp_path}&port=5999")
     with pytest.raises(OperationalError) as failed, away.connect():
         pass
     assert str(failed.value) == AWAY

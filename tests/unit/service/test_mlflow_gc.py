@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 
-import psycopg
+import psycopg2.errors
 import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "roles" / "mlflow_server" / "files" / "service"))
@@ -522,7 +522,7 @@ def test_a_dry_run_holds_and_writes_nothing():
 
 def test_what_somebody_works_with_is_left_for_the_next_pass():
     def busy():
-        raise psycopg.errors.LockNotAvailable("canceling statement due to lock timeout")
+        raise psycopg2.errors.LockNotAvailable("canceling statement due to lock timeout")
 
     bucket, tracking = Bucket(f"{PLACE}/x"), Tracking()
     cleaning, said = clean(bucket, tracking, meanwhile={HELD: busy})
@@ -619,7 +619,7 @@ def test_what_is_old_enough_is_reckoned_from_the_databases_time(monkeypatch):
         def all(self):
             pass
 
-    monkeypatch.setattr(mlflow_gc.psycopg, "connect", lambda *given, **more: Database())
+    monkeypatch.setattr(mlflow_gc.mlflow_connection, "connect", lambda *given, **more: Database())
     monkeypatch.setattr(mlflow_gc, "check_schema", lambda database: None)
     monkeypatch.setattr(mlflow_gc, "present_store", lambda database: ("s3://bucket", None))
     monkeypatch.setattr(mlflow_gc, "compare_clocks", lambda database: 1_000_000_000)
@@ -750,8 +750,8 @@ class Stores:
         self.row = row
 
     def execute(self, query):
-        if self.row is psycopg.errors.UndefinedTable:
-            raise psycopg.errors.UndefinedTable("relation does not exist")
+        if self.row is psycopg2.errors.UndefinedTable:
+            raise psycopg2.errors.UndefinedTable("relation does not exist")
         return Rows([self.row] if self.row else [])
 
 
@@ -780,7 +780,7 @@ def test_what_was_made_before_the_store_or_on_the_day_of_its_change_is_not_taken
         (("s3://another/prefix", "", 0), "the database says s3://another/prefix"),
         (("s3://bucket/prefix", "https://s3.example.com", 0), "the database says s3://bucket/prefix at https://s3.example.com"),
         (None, "does not say which artifact stores"),
-        (psycopg.errors.UndefinedTable, "does not say which artifact stores"),
+        (psycopg2.errors.UndefinedTable, "does not say which artifact stores"),
     ],
 )
 def test_nothing_goes_where_host_and_database_do_not_agree_on_the_store(monkeypatch, row, why):

@@ -16,9 +16,10 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "roles" / "mlflow_server" / "files" / "service"))
 
+import mlflow_connection  # noqa: E402
 import mlflow_locks  # noqa: E402
-
-psycopg = pytest.importorskip("psycopg")
+import psycopg2  # noqa: E402
+import psycopg2.errors  # noqa: E402
 
 
 @pytest.fixture
@@ -29,7 +30,7 @@ def connect(server, monkeypatch):
 
         def connect(name="test", autocommit=True, **more):
             about = {"host": server, "user": "mlflow", "dbname": "postgres", "application_name": name, **more}
-            return stack.enter_context(contextlib.closing(psycopg.connect(autocommit=autocommit, **about)))
+            return stack.enter_context(contextlib.closing(mlflow_connection.connect("", autocommit, **about)))
 
         connect().execute("DROP TABLE IF EXISTS jobs; CREATE TABLE jobs (name text)")
         yield connect
@@ -121,7 +122,7 @@ def test_who_has_blocked_a_migration_is_known_after_it_has_given_up(connect):
     with mlflow_locks.Watch(connect, "migrates") as watch:
         assert watch.seen == []
         migrates.execute("SET lock_timeout = '500ms'")
-        with pytest.raises(psycopg.errors.LockNotAvailable):
+        with pytest.raises(psycopg2.errors.LockNotAvailable):
             migrates.execute("ALTER TABLE jobs ADD COLUMN more text")
     (line,) = watch.seen
     assert line.startswith(f"pid {pid(blocks)}, user mlflow (a script), idle in transaction since ")
@@ -133,14 +134,14 @@ def test_a_session_of_another_name_is_not_watched(connect):
     blocks.execute("SELECT * FROM jobs")
     with mlflow_locks.Watch(connect, "migrates") as watch:
         other.execute("SET lock_timeout = '300ms'")
-        with pytest.raises(psycopg.errors.LockNotAvailable):
+        with pytest.raises(psycopg2.errors.LockNotAvailable):
             other.execute("ALTER TABLE jobs ADD COLUMN more text")
     assert watch.seen == []
 
 
 def test_a_watch_that_can_not_look_says_nothing_and_fails_nothing():
     def away():
-        raise psycopg.OperationalError("away")
+        raise psycopg2.OperationalError("away")
 
     with mlflow_locks.Watch(away, "migrates") as watch:
         assert wait_until(lambda: not watch._thread.is_alive())

@@ -701,14 +701,16 @@ def test_where_nobody_logs_in_nobody_is_looked_at():
 
 @pytest.fixture
 def auth(server, tmp_path, monkeypatch):
-    psycopg = pytest.importorskip("psycopg")
+    pytest.importorskip("psycopg2")
+    import mlflow_connection
+
     security = pytest.importorskip("werkzeug.security")
     service = tmp_path / "pg_service.conf"
     service.write_text(f"[mlflow]\nhost={server}\nuser=mlflow\ndbname=postgres\n")
     monkeypatch.setenv("PGSERVICEFILE", str(service))
     monkeypatch.setenv("MLFLOW_SQLALCHEMYSTORE_POOL_RECYCLE", "60")
     monkeypatch.setenv("MLFLOW_SERVER_ADDRESSES", "true")
-    with psycopg.connect("service=mlflow", autocommit=True) as connection:
+    with mlflow_connection.connect() as connection:
         connection.execute("DROP TABLE IF EXISTS users")
         connection.execute("CREATE TABLE users (id int, username text, password_hash text, is_admin bool)")
         for row in ((1, "ada", True), (2, "bob", False), (3, "admin", True)):

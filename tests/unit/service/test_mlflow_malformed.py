@@ -14,6 +14,7 @@ from types import SimpleNamespace
 
 import pytest
 from flask import Flask, Response, abort, request
+from sqlalchemy import create_engine, text
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "roles" / "mlflow_server" / "files" / "service"))
 
@@ -147,13 +148,26 @@ def test_mlflows_own_answers_stay():
 
 
 @pytest.mark.parametrize(
-    "module", ["os", "botocore.client", "sqlalchemy.engine.base", "psycopg.cursor", "importlib", "urllib3.util"]
+    "module", ["os", "botocore.client", "sqlalchemy.engine.base", "psycopg2.extras", "importlib", "urllib3.util"]
 )
 def test_what_the_world_outside_answers_is_the_servers(module):
     error = raised(handler, in_module(module, "def f(): raise ValueError('x')"))
     assert whose(error, False, RULE) is None
     # Names that only begin like one of these are others.
     assert whose(raised(handler, in_module("oscar", "def f(): raise ValueError('x')")), False, RULE) == MALFORMED
+
+
+@pytest.mark.parametrize("value", ["a\0b", "\ud800"], ids=["NUL", "half a character"])
+def test_a_text_that_the_database_has_none_for_is_the_requests(server, value):
+    """Whenever it comes: nothing that is stored is such a text."""
+    engine = create_engine(f"postgresql+psycopg2://mlflow@/postgres?host={server}")
+    with engine.connect() as connection:
+        error = raised(store, lambda: connection.execute(text("SELECT :value"), {"value": value}))
+        # What it can't do with a value that the server has put together is its own.
+        other = raised(store, lambda: connection.execute(text("SELECT :value"), {"value": object()}))
+    engine.dispose()
+    assert whose(error, True, RULE) == MALFORMED and whose(wrapped(error), True, RULE) == MALFORMED
+    assert whose(other, True, RULE) is None
 
 
 def test_a_variable_of_the_environment_that_is_missing_is_the_servers():

@@ -14,6 +14,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "roles" / "mlflow_server" / "files" / "service"))
 
+import mlflow_connection  # noqa: E402
 import mlflow_ready  # noqa: E402
 import mlflow_schema  # noqa: E402
 
@@ -202,7 +203,6 @@ HERE = ("s3://bucket/artifacts", "")
 @pytest.fixture
 def database(server, tmp_path, monkeypatch):
     """A connection to what the service asks, which lists objects in any store."""
-    psycopg = pytest.importorskip("psycopg")
     service = tmp_path / "pg_service.conf"
     service.write_text(f"[mlflow]\nhost={server}\nuser=mlflow\ndbname=postgres\n")
     monkeypatch.setenv("PGSERVICEFILE", str(service))
@@ -217,7 +217,7 @@ def database(server, tmp_path, monkeypatch):
             return {}
 
     monkeypatch.setattr(mlflow_ready, "_s3", Client)
-    with psycopg.connect("service=mlflow", autocommit=True) as connection:
+    with mlflow_connection.connect() as connection:
         connection.execute("DROP TABLE IF EXISTS alembic_version")
         connection.execute(f"DROP TABLE IF EXISTS {mlflow_schema.ARTIFACT_STORES}")
         connection.execute("CREATE TABLE alembic_version (version_num text)")

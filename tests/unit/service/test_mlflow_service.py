@@ -356,7 +356,7 @@ def test_all_workers_of_all_hosts_leave_the_database_some_connections(
         def execute(self, query):
             return types.SimpleNamespace(fetchone=lambda: (rows[query],))
 
-    monkeypatch.setattr("psycopg.connect", lambda conninfo: Connection())
+    monkeypatch.setattr("mlflow_connection.connect", Connection)
     environment(MLFLOW_SERVER_DATABASE_CONNECTIONS=given, MLFLOW_SERVER_WORKERS_OF_ALL_HOSTS=workers)
     mlflow_service._fit_pools()
     found = [int(os.environ[f"MLFLOW_SQLALCHEMYSTORE_{name}"]) for name in ("POOL_SIZE", "MAX_OVERFLOW")]
@@ -367,7 +367,7 @@ def test_all_workers_of_all_hosts_leave_the_database_some_connections(
 
 
 def test_pools_that_the_inventory_sizes_stay(environment, monkeypatch):
-    monkeypatch.setattr("psycopg.connect", None)
+    monkeypatch.setattr("mlflow_connection.connect", None)
     environment(MLFLOW_SQLALCHEMYSTORE_POOL_SIZE=7)
     mlflow_service._fit_pools()
     assert os.environ["MLFLOW_SQLALCHEMYSTORE_POOL_SIZE"] == "7"

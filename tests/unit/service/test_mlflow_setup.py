@@ -10,6 +10,7 @@ import hashlib
 import io
 import json
 import re
+import subprocess
 import sys
 import threading
 import time
@@ -19,11 +20,11 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "roles" / "mlflow_server" / "files" / "service"))
 
+import mlflow_connection  # noqa: E402
 import mlflow_locks  # noqa: E402
 import mlflow_schema  # noqa: E402
 import mlflow_setup  # noqa: E402
-
-psycopg = pytest.importorskip("psycopg")
+import psycopg2.errors  # noqa: E402
 
 EXPECTED = {
     "version": "3.17.2",
@@ -45,7 +46,7 @@ TABLES = """
 def connect(server, tmp_path, monkeypatch):
     """Connections to a database of this test's own, as whoever reads the service file gets them."""
     address = f"host={server} user=mlflow"
-    with psycopg.connect(f"{address} dbname=postgres", autocommit=True) as admin:
+    with mlflow_connection.connect(f"{address} dbname=postgres") as admin:
         admin.execute("DROP DATABASE IF EXISTS mlflow WITH (FORCE)")
         admin.execute("CREATE DATABASE mlflow")
     service = tmp_path / "pg_service.conf"
@@ -54,8 +55,8 @@ def connect(server, tmp_path, monkeypatch):
     monkeypatch.setenv("PGOPTIONS", "")
     opened = []
 
-    def connect(**arguments):
-        opened.append(psycopg.connect("service=mlflow", **{"autocommit": True, **arguments}))
+    def connect(application_name="mlflow", autocommit=True):
+        opened.append(mlflow_connection.connect(f"service=mlflow application_name={application_name}", autocommit))
         return opened[-1]
 
     yield connect
@@ -81,7 +82,7 @@ def prepared(connect, tmp_path, monkeypatch):
     def migrate(username, password):
         tries.append(time.monotonic())
         # As Alembic does: in a session of its own, all in one transaction.
-        with psycopg.connect(f"service=mlflow application_name={mlflow_setup.MIGRATES}") as session:
+        with mlflow_connection.connect(f"service=mlflow application_name={mlflow_setup.MIGRATES}", autocommit=False) as session:
             session.execute("ALTER TABLE trace_info ADD COLUMN new text")
             session.execute("ALTER TABLE runs ADD COLUMN new text")
             session.execute("UPDATE alembic_version SET version_num = 't3'")
@@ -142,7 +143,7 @@ def test_a_lock_that_is_not_to_be_had_is_given_up_and_tried_again(connect, prepa
     def others():
         """Requests that want the table meanwhile stand behind the migration in the queue."""
         nonlocal slowest
-        connection = psycopg.connect("service=mlflow", autocommit=True)
+        connection = mlflow_connection.connect()
         with connection:
             while not over.is_set():
                 begin = time.monotonic()
@@ -356,14 +357,21 @@ def test_files_that_are_gone_are_found(installed):
     assert mlflow_setup.damaged() == [f"lists of packages in {installed}"]
 
 
-def test_a_missing_lock_is_known_behind_what_others_made_of_it():
-    from_sqlalchemy = RuntimeError("(psycopg.errors.LockNotAvailable) ALTER TABLE …")
-    from_sqlalchemy.orig = psycopg.errors.LockNotAvailable("canceling statement due to lock timeout")
+def test_a_missing_lock_is_known_behind_what_others_made_of_it(connect):
+    holds, waits = connect(), connect()
+    holds.execute("CREATE TABLE wanted (name text)")
+    holds.execute("BEGIN; LOCK TABLE wanted")
+    waits.execute("SET lock_timeout = '50ms'")
+    with pytest.raises(psycopg2.errors.LockNotAvailable) as missing:
+        waits.execute("SELECT * FROM wanted")
+    from_sqlalchemy = RuntimeError("(psycopg2.errors.LockNotAvailable) ALTER TABLE …")
+    from_sqlalchemy.orig = missing.value
     wrapped = RuntimeError("MLflow's")
     wrapped.__cause__ = from_sqlalchemy
-    assert mlflow_setup._got_no_lock(wrapped)
-    assert mlflow_setup._got_no_lock(psycopg.errors.DeadlockDetected("deadlock detected"))
-    assert not mlflow_setup._got_no_lock(psycopg.errors.UndefinedTable("no table"))
+    assert mlflow_setup._got_no_lock(missing.value) and mlflow_setup._got_no_lock(wrapped)
+    with pytest.raises(psycopg2.errors.UndefinedTable) as other:
+        waits.execute("SELECT * FROM nowhere")
+    assert not mlflow_setup._got_no_lock(other.value)
 
 
 # -- what is made and noted ------------------------------------------------------------------------------------------
@@ -470,3 +478,33 @@ def test_files_of_the_user_interface_are_compressed_where_that_pays(tmp_path, mo
         packed.add((tmp_path / "js" / "big.js.gz").read_bytes())
     assert [file.name for file in tmp_path.rglob("*.gz")] == ["big.js.gz"] and len(packed) == 1
     assert gzip.decompress(packed.pop()) == content and "wave" in sys.modules
+
+
+# -- what the venv is told of the service -----------------------------------------------------------------------------
+
+
+def test_every_process_of_the_venv_finds_the_plugin_of_the_stores_addresses(tmp_path):
+    """By an entry point, in an interpreter that knows nothing of the service but what is in its packages."""
+    service = Path(mlflow_setup.__file__).parent
+    venv = tmp_path / "venv"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", venv], check=True)
+    packages = next(venv.glob("lib/python3*/site-packages"))
+    program = (
+        "import sysconfig, sys; sys.path.insert(0, sys.argv[1]); sys.path.append(sys.argv[2]);"
+        "import mlflow_setup; mlflow_setup._register(); mlflow_setup._register();"
+        "mlflow_setup.EXPECTED.write_text('{}'); print(mlflow_setup.damaged())"
+    )
+    ours = next(path for path in sys.path if path.endswith("site-packages"))
+    done = subprocess.run([venv / "bin/python", "-c", program, service, ours], check=True, capture_output=True, text=True)
+    assert done.stdout == "[]\n", "what is written is what the list of it says"
+    finds = (
+        "import sys; sys.path.append(sys.argv[1]);"
+        "from sqlalchemy import create_engine; import mlflow_connection;"
+        "print(create_engine(mlflow_connection.STORE_URI).dialect.executemany_mode)"
+    )
+    found = subprocess.run([venv / "bin/python", "-c", finds, ours], check=True, capture_output=True, text=True)
+    assert "BATCH" in found.stdout.upper()
+    (packages / "mlops_mlflow_aws_service.pth").write_text("/somewhere\n")
+    whole = program.replace("mlflow_setup._register(); mlflow_setup._register();", "")
+    done = subprocess.run([venv / "bin/python", "-c", whole, service, ours], check=True, capture_output=True, text=True)
+    assert "mlops_mlflow_aws_service.pth" in done.stdout

@@ -7,7 +7,6 @@ from __future__ import annotations
 import asyncio
 import enum
 import re
-import socket
 import sys
 import types
 from pathlib import Path
@@ -159,56 +158,3 @@ def test_paths_that_fastapi_has_a_say_in_are_not_classic():
         flask_app, fastapi_app, lambda path, method: "validator" if path.endswith("/checked") and method == "PATCH" else None
     )
     assert found == {GET_EXPERIMENT, "/api/3.0/mlflow/traces/search"}
-
-
-class Connection:
-    closed = False
-
-    def __init__(self):
-        self.near, self.far = socket.socketpair()
-
-    def fileno(self):
-        return self.near.fileno()
-
-
-@pytest.fixture
-def pings(monkeypatch):
-    """How often the database was really asked."""
-    asked = []
-
-    class Dialect:
-        def do_ping(self, connection):
-            asked.append(connection)
-            return True
-
-    module = types.ModuleType("sqlalchemy.dialects.postgresql.psycopg")
-    module.PGDialect_psycopg = Dialect
-    for name in ("sqlalchemy", "sqlalchemy.dialects", "sqlalchemy.dialects.postgresql"):
-        monkeypatch.setitem(sys.modules, name, types.ModuleType(name))
-    monkeypatch.setitem(sys.modules, "sqlalchemy.dialects.postgresql.psycopg", module)
-    mlflow_shortcuts.ask_idle_connections_only()
-    return Dialect(), asked
-
-
-def test_a_connection_in_use_is_not_asked_again(pings):
-    dialect, asked = pings
-    connection = Connection()
-    assert all(dialect.do_ping(connection) for _ in range(3))
-    assert len(asked) == 1
-
-
-@pytest.mark.parametrize("what", ["idle", "ended", "spoken", "closed"])
-def test_a_connection_in_doubt_is_asked(pings, what, monkeypatch):
-    dialect, asked = pings
-    connection = Connection()
-    dialect.do_ping(connection)
-    if what == "idle":
-        connection.mlflow_used -= mlflow_shortcuts.FRESH_SECONDS
-    elif what == "ended":
-        connection.far.close()
-    elif what == "spoken":
-        connection.far.send(b"E")
-    else:
-        connection.closed = True
-    dialect.do_ping(connection)
-    assert len(asked) == 2

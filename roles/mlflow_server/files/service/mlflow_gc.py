@@ -44,8 +44,10 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+import mlflow_connection
 import mlflow_schema
-import psycopg
+import psycopg2
+import psycopg2.errors
 
 # Any number but mlflow_setup.py's, as long as all hosts use the same: one host works, the others have nothing to do.
 LOCK = 0x6D6C666C6F7767
@@ -146,7 +148,7 @@ class Rows:
 
         self._connection = connection
         self._tracking = tracking
-        self._engine = create_engine("postgresql+psycopg://", creator=lambda: connection, poolclass=StaticPool)
+        self._engine = create_engine("postgresql+psycopg2://", creator=lambda: connection, poolclass=StaticPool)
         self._session = None
 
     def execute(self, *statement):
@@ -165,7 +167,7 @@ class Rows:
                 yield
         finally:
             self._session = None
-            if not self._connection.broken:
+            if not self._connection.closed:
                 self._connection.autocommit = True
 
     def delete(self, kind, name):
@@ -368,13 +370,13 @@ class Cleaning:
         except Keep as why:
             self._say(f"kept: {kind} {name}: {why}")
             self.kept += 1
-        except (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected):
+        except (psycopg2.errors.LockNotAvailable, psycopg2.errors.DeadlockDetected):
             self._say(f"held: {kind} {name}: somebody was at work with it")
             self.held += 1
-        except psycopg.errors.QueryCanceled as error:
+        except psycopg2.errors.QueryCanceled as error:
             self._say(f"kept: {kind} {name}: {_one_line(error)}")
             self.kept += 1
-        except psycopg.Error:
+        except psycopg2.Error:
             raise
         except Exception as error:
             self._say(f"kept: {kind} {name}: {_one_line(error)}")
@@ -695,7 +697,7 @@ def present_store(database):
         row = database.execute(
             f"SELECT root, endpoint, extract(epoch FROM since) FROM {TABLE} ORDER BY since DESC LIMIT 1"
         ).fetchone()
-    except psycopg.errors.UndefinedTable:
+    except psycopg2.errors.UndefinedTable:
         row = None
     if row is None:
         raise SystemExit("The database does not say which artifact stores it was used with: run the mlflow_server role.")
@@ -762,8 +764,8 @@ def main():
         parser.error("give either --older-than or --all-objects-are-here")
 
     try:
-        database = psycopg.connect("service=mlflow connect_timeout=10", autocommit=True)
-    except psycopg.OperationalError as error:
+        database = mlflow_connection.connect("service=mlflow connect_timeout=10")
+    except psycopg2.OperationalError as error:
         raise SystemExit(f"The database does not let MLflow in: {str(error).strip()}") from None
     with database:
         check_schema(database)
@@ -809,5 +811,5 @@ if __name__ == "__main__":
     sys.stdout.reconfigure(line_buffering=True)
     try:
         sys.exit(main())
-    except psycopg.Error as broken:
+    except psycopg2.Error as broken:
         sys.exit(f"The database broke off, so this is where it ends: {_one_line(broken)}")

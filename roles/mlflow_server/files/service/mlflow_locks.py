@@ -10,6 +10,8 @@ import contextlib
 import threading
 import time
 
+import psycopg2
+
 # A transaction that is the same one after this time is one that is open for long.
 LONG = 2.0
 
@@ -98,10 +100,8 @@ class Watch:
         self._thread.join()
 
     def _watch(self):
-        import psycopg
-
         # What it can't see is missing in a message.
-        with contextlib.suppress(psycopg.Error), self._connect() as connection:
+        with contextlib.suppress(psycopg2.Error), self._connect() as connection:
             while not self._over.wait(self.EVERY):
                 for (pid,) in connection.execute(BLOCKING, (self._application,)).fetchall():
                     lines = describe(connection, [pid])

@@ -404,16 +404,14 @@ def take_over(auth):
     Put the logins of this file into MLflow's basic authentication (mlflow.server.auth), and return what Logins wants:
     Checks, the test of public paths, and the error that means that the database is not there.
     """
-    import psycopg
+    import mlflow_connection
+    import psycopg2
     from werkzeug.security import check_password_hash, generate_password_hash
 
     nobody = generate_password_hash(secrets.token_urlsafe(16))
     recycle = float(os.environ["MLFLOW_SQLALCHEMYSTORE_POOL_RECYCLE"])
 
-    def connect():
-        return psycopg.connect("service=mlflow", autocommit=True)
-
-    read = Users(connect, psycopg.OperationalError, auth.User, recycle)
+    read = Users(mlflow_connection.connect, psycopg2.OperationalError, auth.User, recycle)
 
     def matches(row, password):
         # An unknown name takes as long as a wrong password, so that the time tells nobody which names there are.
@@ -437,4 +435,4 @@ def take_over(auth):
     ttl = auth.auth_config.auth_cache_ttl_seconds
     auth._USER_AUTH_CACHE = {}
     limits = os.environ.get("MLFLOW_SERVER_ADDRESSES") == "true"
-    return Checks(Rows(read), matches, ttl, limits), auth.is_unprotected_route, psycopg.Error
+    return Checks(Rows(read), matches, ttl, limits), auth.is_unprotected_route, psycopg2.Error

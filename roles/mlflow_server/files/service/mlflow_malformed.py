@@ -13,6 +13,8 @@ told by where it was raised:
   them comes from the artifact store.
 - In what does nothing but read a client's words, whenever that is: READERS, READ_BELOW, and where the store takes for a number
   what the request names as its experiment.
+- By the driver, which refuses a text that PostgreSQL has none for: one with a NUL, or with half of a character. Nothing that is
+  stored is such a text.
 - By the artifact store, which refuses an upload that it does not know, and parts that are none.
 
 All others stay what they are. So do those of the system's own (files, environment, imports, the network), whenever they come.
@@ -57,9 +59,11 @@ REFUSE_IN_WORDS = (
 )
 # Here the world outside answers, and not the request: what is raised below one of these is no client's fault.
 OUTSIDE = re.compile(
-    r"(os|posixpath|pathlib|shutil|tempfile|socket|ssl|http|urllib\.request|urllib3|requests|boto3|botocore|s3transfer|psycopg"
-    r"|psycopg_pool|sqlalchemy|importlib|_frozen_importlib|_frozen_importlib_external)(\.|$)"
+    r"(os|posixpath|pathlib|shutil|tempfile|socket|ssl|http|urllib\.request|urllib3|requests|boto3|botocore|s3transfer|psycopg2"
+    r"|sqlalchemy|importlib|_frozen_importlib|_frozen_importlib_external)(\.|$)"
 )
+# The driver itself is no Python, so this is where its errors begin.
+DRIVEN_FROM = "sqlalchemy.engine.default"
 # The rules whose answers come from the artifact store as well.
 ARTIFACTS = re.compile(r"artifact")
 # What S3 says of an upload in parts, and what it comes to.
@@ -113,6 +117,11 @@ def _names_no_experiment(error):
     return isinstance(error, ValueError) and isinstance(named, str) and f"int() with base 10: {named!r}" in str(error)
 
 
+def _is_no_text(error, frames):
+    """Whether the driver could not write a value down, which it says by a ValueError where SQLAlchemy hands it a statement."""
+    return isinstance(error, ValueError) and bool(frames) and frames[-1][0] == DRIVEN_FROM
+
+
 def reason(error):
     """What was raised at first: MLflow's stores wrap what they do not expect in one of their own."""
     wrapped = getattr(error, "error_code", None) == "INTERNAL_ERROR" and error.__cause__ is not None
@@ -139,6 +148,8 @@ def whose(error, asked, rule):
             return "INVALID_PARAMETER_VALUE"
     if not _is_odd_value(first):
         return None
+    if _is_no_text(first, frames):
+        return "INVALID_PARAMETER_VALUE"
     modules = [module for module, *_ in frames]
     if any(OUTSIDE.match(module) for module in modules):
         return None

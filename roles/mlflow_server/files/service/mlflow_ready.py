@@ -20,7 +20,9 @@ import os
 import time
 from urllib.parse import urlsplit
 
+import mlflow_connection
 import mlflow_schema
+import psycopg2
 
 PATH = "/ready"
 KEPT_SECONDS = 3.0
@@ -34,9 +36,7 @@ _logger = logging.getLogger("uvicorn.error")
 
 def check_database():
     """Log in anew, as the pools do when they need a connection, and read what every MLflow database has."""
-    import psycopg
-
-    with psycopg.connect("service=mlflow connect_timeout=3") as connection:
+    with mlflow_connection.connect("service=mlflow connect_timeout=3") as connection:
         connection.execute("SELECT 1 FROM alembic_version")
 
 
@@ -74,14 +74,12 @@ class Store:
 
     def check(self):
         """Whether this process has it. Where the database does not answer, that is what check_database says."""
-        import psycopg
-
         if time.monotonic() < self._until:
             return
         try:
-            with psycopg.connect("service=mlflow connect_timeout=3", autocommit=True) as connection:
+            with mlflow_connection.connect("service=mlflow connect_timeout=3") as connection:
                 noted = mlflow_schema.artifact_store(connection)
-        except psycopg.OperationalError:
+        except psycopg2.OperationalError:
             return
         here = (os.environ["MLFLOW_ARTIFACTS_DESTINATION"], os.environ.get("MLFLOW_S3_ENDPOINT_URL", ""))
         if noted and noted != here:

@@ -14,6 +14,9 @@ import sys
 import time
 from pathlib import Path
 
+import mlflow_connection
+import psycopg2
+
 # What `mlflow_setup.py prepare` has written down of this installation.
 EXPECTED = Path(sys.prefix) / "mlflow-server.json"
 TABLES = {"tracking": "alembic_version", "auth": "alembic_version_auth"}
@@ -135,12 +138,10 @@ def difference(connection, wanted, with_auth):
 
 def refuse_another(with_auth):
     """End this process where the database's schema is not this MLflow's. Before a store is opened, which would migrate."""
-    import psycopg
-
     try:
-        with psycopg.connect("service=mlflow connect_timeout=10", autocommit=True) as connection:
+        with mlflow_connection.connect("service=mlflow connect_timeout=10") as connection:
             problem = difference(connection, expected(), with_auth)
-    except psycopg.OperationalError as error:
+    except psycopg2.OperationalError as error:
         problem = f"The database does not let MLflow in: {' '.join(str(error).split())}"
     if problem:
         # Said once, and not by each of the workers that would be made meanwhile.

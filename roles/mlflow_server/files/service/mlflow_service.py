@@ -34,6 +34,7 @@ from pathlib import Path
 
 import mlflow_artifacts
 import mlflow_bodies
+import mlflow_connection
 import mlflow_logins
 import mlflow_malformed
 import mlflow_metrics
@@ -88,9 +89,7 @@ def _fit_pools():
     """
     if os.environ.get("MLFLOW_SQLALCHEMYSTORE_POOL_SIZE"):
         return
-    import psycopg
-
-    with psycopg.connect("service=mlflow") as connection:
+    with mlflow_connection.connect() as connection:
         maximum = int(connection.execute("SHOW max_connections").fetchone()[0])
         reserved = int(connection.execute("SHOW superuser_reserved_connections").fetchone()[0])
     maximum = int(os.environ["MLFLOW_SERVER_DATABASE_CONNECTIONS"]) or maximum - reserved
@@ -178,7 +177,7 @@ def _say_nothing_of_the_database():
             super().__init__(None, None, error)
 
         def __str__(self):
-            took_long = getattr(self.orig, "sqlstate", None) == "57014"
+            took_long = getattr(self.orig, "pgcode", None) == "57014"
             return f"This takes the database longer than {STATEMENT_SECONDS} s." if took_long else AWAY
 
     @event.listens_for(Engine, "handle_error")
@@ -349,7 +348,6 @@ def _take_shortcuts(app):
     """Put the ways of mlflow_shortcuts.py round MLflow's application."""
     from mlflow.server import app as flask_app
 
-    mlflow_shortcuts.ask_idle_connections_only()
     checked = {}
     if os.environ.get("MLFLOW_AUTH_CONFIG_PATH"):
         from mlflow.server import auth
@@ -427,8 +425,8 @@ def import_everything():
     import mlflow.store.artifact.s3_artifact_repo
     import mlflow.store.model_registry.sqlalchemy_store
     import mlflow.store.tracking.sqlalchemy_store
-    import psycopg  # noqa: F401
-    import sqlalchemy.dialects.postgresql.psycopg
+    import mlflow_engine  # noqa: F401
+    import sqlalchemy.dialects.postgresql.psycopg2
     import sqlalchemy.orm
     import uvicorn.lifespan.on
     import uvicorn.loops.uvloop

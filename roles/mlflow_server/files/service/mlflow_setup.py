@@ -41,21 +41,23 @@ import time
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
+import mlflow_connection
 import mlflow_locks
 import mlflow_schema
+import psycopg2
+import psycopg2.errors
 from mlflow_schema import ARTIFACT_STORES, EXPECTED, SHARED
 
 # The names of the session that holds the lock, and of those that migrate.
 HOLDS, MIGRATES = "mlflow-setup", "mlflow-migration"
-STORE_URI = f"postgresql+psycopg:///?service=mlflow&application_name={MIGRATES}"
+STORE_URI = f"{mlflow_connection.STORE_URI}&application_name={MIGRATES}"
 COMPRESSED = (".css", ".js", ".json", ".svg")
 # What MLflow imports late, or what takes longest to compile: half of it. Where a name is none any more it only takes longer.
 COMPILED_BESIDE = (
     "pandas",
     "sqlalchemy.orm",
-    "sqlalchemy.dialects.postgresql.psycopg",
+    "sqlalchemy.dialects.postgresql.psycopg2",
     "alembic.command",
-    "psycopg",
     "aiohttp",
     "fastapi",
     "flask",
@@ -74,6 +76,8 @@ PATIENCE = 60
 NO_LOCK = ("55P03", "40P01")
 PASSWORD_FILE = Path(os.environ.get("HOME", "."), "admin-password")
 KEY = "flask_secret_key"
+# As which this service is found in its venv.
+DISTRIBUTION = "mlops_mlflow_aws_service"
 
 
 def _compress(file):
@@ -123,6 +127,28 @@ def prepare():
         "known": {kind: _revisions(found) for kind, found in scripts.items()},
     }
     EXPECTED.write_text(json.dumps(expected) + "\n", encoding="utf-8")
+    _register()
+
+
+def _register():
+    """
+    Let SQLAlchemy find mlflow_engine.py in every process of this venv, MLflow's own commands included.
+
+    What is written is the same for each version of the service, since a role that brings another one only replaces its code.
+    """
+    packages = Path(sysconfig.get_path("purelib"))
+    about = f"{DISTRIBUTION}-1.dist-info"
+    files = {
+        f"{DISTRIBUTION}.pth": f"{Path(__file__).resolve().parent}\n",
+        f"{about}/METADATA": f"Metadata-Version: 2.1\nName: {DISTRIBUTION}\nVersion: 1\n",
+        f"{about}/INSTALLER": "mlflow_server\n",
+        f"{about}/entry_points.txt": "[sqlalchemy.plugins]\nmlflow_server = mlflow_engine:Plugin\n",
+    }
+    (packages / about).mkdir(exist_ok=True)
+    for name, content in files.items():
+        (packages / name).write_text(content, encoding="utf-8")
+    record = "".join(f"{name},sha256={_digest(content.encode(), 'sha256')},{len(content)}\n" for name, content in files.items())
+    (packages / about / "RECORD").write_text(f"{record}{about}/RECORD,,\n", encoding="utf-8")
 
 
 def _scripts():
@@ -167,7 +193,12 @@ def _is(file, wanted):
         content = file.read_bytes()
     except OSError:
         return False
-    return base64.urlsafe_b64encode(hashlib.new(kind, content).digest()).rstrip(b"=").decode() == digest
+    return _digest(content, kind) == digest
+
+
+def _digest(content, kind):
+    """As a RECORD has it."""
+    return base64.urlsafe_b64encode(hashlib.new(kind, content).digest()).rstrip(b"=").decode()
 
 
 def _shared_key(connection):
@@ -341,15 +372,13 @@ class Work:
 
 
 def _connect(application=HOLDS):
-    import psycopg
-
-    return psycopg.connect(f"service=mlflow connect_timeout=10 application_name={application}", autocommit=True)
+    return mlflow_connection.connect(f"service=mlflow connect_timeout=10 application_name={application}")
 
 
 def _got_no_lock(error):
     """Whether a lock was missing, whoever has wrapped what PostgreSQL said."""
     while error is not None:
-        if getattr(error, "sqlstate", None) in NO_LOCK or getattr(getattr(error, "orig", None), "sqlstate", None) in NO_LOCK:
+        if getattr(error, "pgcode", None) in NO_LOCK or getattr(getattr(error, "orig", None), "pgcode", None) in NO_LOCK:
             return True
         error = error.__cause__ or error.__context__
     return False
@@ -371,12 +400,10 @@ class Turn:
 
     def look(self, work):
         """Look what is to be done. Where another host migrates its locks are in the way of that, too."""
-        import psycopg
-
         while True:
             try:
                 return work()
-            except psycopg.errors.LockNotAvailable:
+            except psycopg2.errors.LockNotAvailable:
                 holder = mlflow_locks.holder(self._connection, LOCK)
                 if not holder:
                     raise
@@ -428,15 +455,13 @@ class Turn:
 
 
 def apply(check):
-    import psycopg
-
     wanted = json.load(sys.stdin)
     expected = mlflow_schema.expected()
     # For the sessions that MLflow opens as well, of which each migrates in another one.
     mlflow_schema.begin_sessions_with("lock_timeout", LOCK_TIMEOUT)
     try:
         connection = _connect()
-    except psycopg.OperationalError as error:
+    except psycopg2.OperationalError as error:
         raise SystemExit(f"The database does not let MLflow in: {str(error).strip()}") from None
     made = {}
     try:
@@ -458,7 +483,7 @@ def apply(check):
                 work = turn.do(work, work_now, made)
                 turn.let_go()
             made["waited"] = turn.waited
-    except psycopg.OperationalError as error:
+    except psycopg2.OperationalError as error:
         what = "does not let us look, run this again when it does" if _got_no_lock(error) else "broke off, run this again"
         raise SystemExit(f"The database {what}: {' '.join(str(error).split())}") from None
     if work.key:

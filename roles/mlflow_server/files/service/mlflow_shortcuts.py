@@ -8,16 +8,12 @@ What is asked, who may ask it and what is answered stay as they are; docs/perfor
 import asyncio
 import contextvars
 import copy
-import select
-import time
 from concurrent.futures import ThreadPoolExecutor
 
 METHODS = frozenset(["GET", "POST", "PUT", "PATCH", "DELETE"])
 PREFIXES = ("/api/2.0/mlflow/", "/api/3.0/mlflow/")
 # As many as MLflow's own bridge has.
 THREADS = 40
-# A connection that was used so lately is looked at, not asked.
-FRESH_SECONDS = 5.0
 
 
 def classic_paths(flask_app, fastapi_app, checked=lambda path, method: False):
@@ -95,34 +91,6 @@ class ClassicCalls:
                 answer.close()
         status, headers = begin
         return status, [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers], content
-
-
-def ask_idle_connections_only():
-    """Let a pool ask the database whether it is there only on connections that were idle for some seconds.
-
-    Each session of MLflow begins with that question, and a request has up to four. On a connection that was used just
-    now it is enough that nothing has come since: a database that ends a session says so.
-    """
-    from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
-
-    asks = PGDialect_psycopg.do_ping
-
-    def do_ping(dialect, connection):
-        now = time.monotonic()
-        fresh = now - getattr(connection, "mlflow_used", 0.0) < FRESH_SECONDS
-        connection.mlflow_used = now
-        return True if fresh and _silent(connection) else asks(dialect, connection)
-
-    PGDialect_psycopg.do_ping = do_ping
-
-
-def _silent(connection):
-    """Whether the connection is open and nothing has come on it."""
-    if connection.closed:
-        return False
-    waiting = select.poll()
-    waiting.register(connection.fileno(), select.POLLIN)
-    return not waiting.poll(0)
 
 
 # What reads one thing by two statements, of which each is right for itself.
