@@ -49,7 +49,7 @@ def engine(server, monkeypatch, request):
 
 def end_sessions(engine):
     with engine.connect() as connection:
-        others = "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE pid != pg_backend_pid() AND usename = 'mlflow'"
+        others = "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE pid != pg_backend_pid() AND usename='mlflow'"
         connection.execute(text(others))
 
 
