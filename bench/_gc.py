@@ -78,10 +78,10 @@ def stores():
 
 def prepare() -> None:
     """A database as the role leaves it."""
-    import mlflow_connection
+    from mlflow_service.database import client
 
     stores()
-    with mlflow_connection.connect() as database:
+    with client.connect() as database:
         database.execute("CREATE TABLE mlflow_aws_artifact_stores (since timestamptz PRIMARY KEY, root text, endpoint text)")
         database.execute(
             "INSERT INTO mlflow_aws_artifact_stores VALUES (to_timestamp(-1), %s, %s)",
@@ -92,14 +92,13 @@ def prepare() -> None:
 def clean(*arguments: str) -> int:
     """mlflow-gc as it is, but for where it finds which schema belongs to MLflow."""
     import mlflow.store.db.utils as db
-    import mlflow_gc
-    import mlflow_schema
+    from mlflow_service.database import gc, schema
 
-    mlflow_schema.EXPECTED = Path(os.environ["BENCH_FOLDER"], "mlflow-server.json")
-    if not mlflow_schema.EXPECTED.exists():
-        mlflow_schema.EXPECTED.write_text(json.dumps({"tracking": db._get_latest_schema_revision()}), encoding="utf-8")
+    schema.EXPECTED = Path(os.environ["BENCH_FOLDER"], "mlflow-server.json")
+    if not schema.EXPECTED.exists():
+        schema.EXPECTED.write_text(json.dumps({"tracking": db._get_latest_schema_revision()}), encoding="utf-8")
     sys.argv[1:] = arguments
-    return mlflow_gc.main()
+    return gc.main()
 
 
 class Client:
@@ -248,9 +247,9 @@ def client(number: str, seconds: str) -> int:
 
 def rows() -> dict[str, list[str]]:
     """The places that rows name, by what they are."""
-    import mlflow_connection
+    from mlflow_service.database import client
 
-    with mlflow_connection.connect() as database:
+    with client.connect() as database:
         return {
             "run": [it[0] for it in database.execute("SELECT artifact_uri FROM runs")],
             "model": [it[0] for it in database.execute("SELECT artifact_location FROM logged_models")],

@@ -39,7 +39,7 @@ ACCEPTED = ROOT / "tests" / "mutants.md"
 LEAST = 0.85
 # Numbers are mostly limits that somebody has chosen; and for most values "is" means what "==" does.
 LEFT_OUT = re.compile(r"NumberReplacer|_(Eq_Is|NotEq_IsNot)$")
-SERVICE, UNIT = "roles/mlflow_server/files/service", "tests/unit"
+SERVICE, UNIT = "roles/mlflow_server/files/service/mlflow_service", "tests/unit"
 # Those of the API that ask for rights: all of them take half a minute, and a mutant has to be tried by the few that can tell.
 RIGHTS = (
     "root_credentials_are_private_and_name_the_root", "unknown_key_and_wrong_secret_are_refused",
@@ -65,13 +65,18 @@ TESTS = {
     "plugins/module_utils/_process.py": ["plugins/test_process.py"],
     "plugins/module_utils/_ssh.py": ["plugins/test_filters.py"],
     "plugins/modules/host_files.py": ["plugins/test_host_files.py", "plugins/test_host_links.py"],
-    f"{SERVICE}/mlflow_schema.py": [
-        "service/test_lower_version.py", "service/test_users_of_old.py", "service/test_mlflow_setup.py",
+    f"{SERVICE}/database/schema.py": [
+        "service/test_lower_version.py", "service/test_users_of_old.py", "service/test_prepare.py",
     ],
-    f"{SERVICE}/mlflow_ready.py": ["service/test_mlflow_ready.py", "service/test_store_settings.py"],
-    f"{SERVICE}/mlflow_service.py": ["service/test_mlflow_service.py", "service/test_database_errors.py"],
-    f"{SERVICE}/mlflow_logins.py": ["service/test_mlflow_logins.py", "service/test_addresses.py"],
-    f"{SERVICE}/mlflow_artifacts.py": ["service/test_mlflow_artifacts.py", "service/test_upload_extra_args.py"],
+    f"{SERVICE}/database/errors.py": ["service/test_database_errors.py"],
+    f"{SERVICE}/http/ready.py": ["service/test_ready.py", "service/test_store_settings.py"],
+    f"{SERVICE}/http/logins.py": ["service/test_logins.py", "service/test_addresses.py"],
+    **{f"{SERVICE}/{file}.py": ["service/test_application.py"] for file in (
+        "http/admission", "http/proxied", "compat/processes", "compat/environment",
+    )},
+    f"{SERVICE}/compat/auth.py": ["service/test_logins.py"],
+    f"{SERVICE}/compat/traces.py": ["service/test_bodies.py"],
+    f"{SERVICE}/transfer/streams.py": ["service/test_streams.py", "service/test_upload_extra_args.py"],
     "localcloud/api/policy.py": ["localcloud/test_refused.py", *api("tls_only_policy_denies_plain_http_alone", *RIGHTS)],
     "localcloud/api/signature.py": ["localcloud/test_refused.py", *api("presigned_urls_work_and_are_checked", *RIGHTS)],
     "localcloud/api/identity.py": ["localcloud/test_refused.py", *api("presigned_urls_work_and_are_checked", *RIGHTS)],
@@ -97,7 +102,7 @@ def tests_of(file: str) -> list[str]:
 
 def targets() -> list[str]:
     """The files that have tests of their own."""
-    files = [*ROOT.glob("plugins/*/*.py"), *ROOT.glob(f"{SERVICE}/*.py"), *map(ROOT.joinpath, TESTS)]
+    files = [*ROOT.glob("plugins/*/*.py"), *ROOT.glob(f"{SERVICE}/**/*.py"), *map(ROOT.joinpath, TESTS)]
     return sorted({str(file.relative_to(ROOT)) for file in files if tests_of(str(file.relative_to(ROOT)))})
 
 

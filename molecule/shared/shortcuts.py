@@ -1,25 +1,23 @@
 # Copyright: (c) 2026, the mlops.mlflow_aws contributors
 # GNU General Public License v3.0 or later (see LICENSE)
-"""MLflow's store of runs with the ways of mlflow_shortcuts.py and without, on the same database: what they answer has to be
+"""MLflow's store of runs with the ways of compat/store.py and without, on the same database: what they answer has to be
 the same, and what they ask the database less. Run as the service's user with the venv's Python and the service's settings.
 """
 
 import os
 import secrets
-import sys
 import time
 from contextlib import contextmanager
 
-sys.path.insert(0, "/opt/mlflow/current/service")
-
-import mlflow_shortcuts  # noqa: E402
-from mlflow.entities import Dataset, DatasetInput, ExperimentTag, InputTag, Metric, Param, RunTag  # noqa: E402
-from mlflow.exceptions import MlflowException  # noqa: E402
-from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore  # noqa: E402
-from sqlalchemy import event  # noqa: E402
+from mlflow.entities import Dataset, DatasetInput, ExperimentTag, InputTag, Metric, Param, RunTag
+from mlflow.exceptions import MlflowException
+from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+from mlflow_service.compat.store import ask_for_no_inputs_of_a_new_run, read_without_a_transaction
+from sqlalchemy import event
 
 stores = {name: SqlAlchemyStore(os.environ["MLFLOW_BACKEND_STORE_URI"], "mlflow-artifacts:/") for name in ("plain", "short")}
-mlflow_shortcuts.ask_a_store_less(stores["short"])
+read_without_a_transaction(stores["short"])
+ask_for_no_inputs_of_a_new_run(stores["short"])
 asked = []
 
 

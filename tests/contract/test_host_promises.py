@@ -45,7 +45,7 @@ def host_items(task: dict, arguments: dict, spec: dict):
         if isinstance(lists[0], str) and "'path':" not in lists[0]:
             known = {**variables(), **task.get("vars", {})}
             lists = [known[name] for name in re.findall(r"\b__\w+", lists[0]) if "path" in str(known.get(name))]
-            lists = [items for items in lists if not isinstance(items, str) or "'path':" in items]
+            lists = [items for items in lists if not isinstance(items, str) or re.search("'path':|key_name='path'", items)]
             assert lists, f"{arguments[kind]}: where do its items stand?"
         for items in lists:
             if isinstance(items, str):

@@ -4,8 +4,10 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import subprocess
+from pathlib import Path
 
 from repository import ROOT, load_yaml, relative, repository_files, text_of
 
@@ -181,18 +183,81 @@ SERVICE = ROOT / "roles" / "mlflow_server" / "files" / "service"
 def test_every_file_of_the_service_is_written():
     """By the installation and by a later run: a release that changes a file meets hosts that are installed."""
     role = ROOT / "roles" / "mlflow_server"
-    listed = text_of(role / "vars" / "main.yml") + text_of(role / "tasks" / "settings.yml")
-    missing = [file.name for file in SERVICE.iterdir() if file.is_file() and f"'service/{file.name}'" not in listed]
-    assert not missing
+    listed = set(load_yaml(role / "vars" / "main.yml")["__mlflow_server_code"])
+    there = {str(file.relative_to(SERVICE)) for file in SERVICE.rglob("*") if file.suffix in (".py", ".json")}
+    assert there == listed
+    folders = load_yaml(role / "vars" / "main.yml")["__mlflow_server_code_folders"]
+    wanted = {str(Path(name).parent) for name in listed}
+    assert {folder["path"].partition("_code_folder }}/")[2] for folder in folders} == {"", *wanted}
+    others = text_of(role / "tasks" / "settings.yml")
+    assert not [file.name for file in SERVICE.iterdir() if file.is_file() and f"'service/{file.name}'" not in others]
 
 
 def test_what_the_service_imports_wants_other_processes_when_it_changes():
     reads = text_of(ROOT / "roles" / "mlflow_server" / "vars" / "main.yml")
-    known, waiting = set(), {"mlflow_service"}
+    (others,) = re.findall(r"reject\('search', '(/\([a-z|]+\)\[\.\]py\$)'\)", reads)
+    known, waiting = set(), {"mlflow_service.__main__", "mlflow_service.application"}
     while waiting:
         known |= waiting
-        texts = [text_of(SERVICE / f"{name}.py") for name in waiting]
-        found = {name for text in texts for name in re.findall(r"^(?:import|from) (mlflow_\w+)", text, re.MULTILINE)}
+        found = set()
+        for name in waiting:
+            file = SERVICE / f"{name.replace('.', '/')}.py"
+            for node in ast.walk(ast.parse(text_of(file))) if file.exists() else ():
+                if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("mlflow_service"):
+                    found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
         waiting = found - known
-    assert len(known) > 3
-    assert not [name for name in known if f"'/service/{name}.py'" not in reads]
+    files = [f"/{name.replace('.', '/')}.py" for name in known if (SERVICE / f"{name.replace('.', '/')}.py").exists()]
+    assert len(files) > 20
+    assert not [name for name in files if re.search(others, name)]
+
+
+# --- the only room where what others keep to themselves is touched ---
+
+OTHERS = re.compile(r"(mlflow|uvicorn|sqlalchemy|alembic|starlette|fastapi|flask|botocore|boto3)(\.|$)")
+
+
+def private_names(text):
+    """Each private name of somebody else's that is used here, and each name of theirs that is given another value."""
+    tree, theirs, found = ast.parse(text), set(), []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and OTHERS.match(node.module or ""):
+            theirs |= {alias.asname or alias.name for alias in node.names}
+            found += [f"{node.module}.{alias.name}" for alias in node.names if alias.name.startswith("_")]
+        elif isinstance(node, ast.Import):
+            theirs |= {alias.asname or alias.name.split(".")[0] for alias in node.names if OTHERS.match(alias.name)}
+    # What a class has for itself is its own, whatever it is called on.
+    own = {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)}
+    own |= {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store)
+            and isinstance(node.value, ast.Name) and node.value.id in ("self", "cls")}  # fmt: skip
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute):
+            base = node
+            while isinstance(base, ast.Attribute):
+                base = base.value
+            name = base.id if isinstance(base, ast.Name) else ""
+            private = node.attr.startswith("_") and not node.attr.startswith("__")
+            if private and (name in theirs or (name not in ("self", "cls") and node.attr not in own)):
+                found.append(ast.unparse(node))
+            # Flask has `g` for that.
+            elif isinstance(node.ctx, ast.Store) and name in theirs - {"g"}:
+                found.append(f"{ast.unparse(node)} = …")
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and re.fullmatch(r"_MLFLOW_\w+", node.value):
+            found.append(node.value)
+    return found
+
+
+def test_what_others_keep_to_themselves_is_touched_in_one_room_only():
+    outside = [file for file in SERVICE.rglob("*.py") if file.parent.name != "compat"]
+    assert len(outside) > 15
+    found = {str(file.relative_to(SERVICE)): names for file in outside if (names := private_names(text_of(file)))}
+    assert found == {}
+
+
+def test_private_names_are_found():
+    assert private_names("from mlflow.server import handlers\nhandlers._get_tracking_store()") == ["handlers._get_tracking_store"]
+    assert private_names("from mlflow.store.db.utils import _x") == ["mlflow.store.db.utils._x"]
+    assert private_names("import uvicorn._subprocess\nuvicorn._subprocess.spawn = 1")
+    assert private_names("from mlflow.server import auth\nauth.sender_is_admin = None") == ["auth.sender_is_admin = …"]
+    assert private_names("def f(store):\n    store._get_run()") == ["store._get_run"]
+    assert private_names("x = '_MLFLOW_SERVER_FILE_STORE'") == ["_MLFLOW_SERVER_FILE_STORE"]
+    assert private_names("class A:\n    def f(self):\n        self._x = 1\n        return self._x, other._x") == []

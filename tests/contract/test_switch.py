@@ -112,12 +112,6 @@ def test_the_mark_names_packages_interpreter_and_its_version():
     assert "__mlflow_server_requirements" in variables["__mlflow_server_venv"]
 
 
-def test_all_of_the_services_code_is_brought():
-    files = {path.name for path in (ROLE / "files" / "service").glob("*.py")}
-    code = load_yaml(ROLE / "vars" / "main.yml")["__mlflow_server_code_files"]
-    assert {item["path"].rpartition("/")[2] for item in code} == files
-
-
 def test_whoever_takes_requests_is_started_again_when_it_dies(tmp_path):
     """The stand-in too: nobody else takes requests while mlflow.service answers what it was asked."""
     template = ROLE / "templates" / "mlflow.service.j2"

@@ -67,9 +67,9 @@ CASES = {
     ),
     "an unknown database class": ({"mlflow_aws_database_class": "db.z9.tiny"}, "rds_max_connections"),
     "a PostgreSQL that is too old": ({"mlflow_aws_database_version": "11"}, "give a major version of PostgreSQL from 14"),
-    "MLflow before 3.17.0": (
-        {"mlflow_server_version": "3.16.1", "mlflow_server_allow_unlocked": True},
-        "is '3.16.1'; it must be 3.17.0 or newer",
+    "MLflow before 3.16.1": (
+        {"mlflow_server_version": "3.16.0", "mlflow_server_allow_unlocked": True},
+        "is '3.16.0'; it must be 3.16.1 or newer",
     ),
     "more connections than the database has": (
         {"mlflow_server_workers": 64, "mlflow_aws_database_class": "db.t4g.micro"},

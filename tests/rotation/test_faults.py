@@ -210,7 +210,8 @@ def test_a_login_with_the_old_password_after_the_swap_is_noticed(deployment, sec
 
 
 HOLDER = f"""
-import json, mlflow_connection, psycopg2, sys, threading, time
+import json, psycopg2, sys, threading, time
+from mlflow_service.database import client
 text = open({SERVICE_FILE!r}).read()
 known = dict(line.split("=", 1) for line in text.splitlines() if "=" in line)
 asked = json.loads(sys.argv[1])
@@ -219,7 +220,7 @@ known.update(user=asked["user"], password=asked["password"])
 def hold(database, statements):
     while True:
         try:
-            with mlflow_connection.connect("", autocommit=False, **{{**known, "dbname": database}}) as connection:
+            with client.connect("", autocommit=False, **{{**known, "dbname": database}}) as connection:
                 for statement in statements:
                     connection.execute(statement)
                 print("holds", statements[-1].split()[0], flush=True)
@@ -399,12 +400,12 @@ def test_a_login_can_not_lock_what_runs_lock(deployment, second):
     deployment.must_rotate()
     login = deployment.content(APP)
     program = (
-        "import mlflow_connection, psycopg2.errors\n"
+        "import psycopg2.errors\nfrom mlflow_service.database import client\n"
         f"text = open({SERVICE_FILE!r}).read()\n"
         "known = dict(line.split('=', 1) for line in text.splitlines() if '=' in line)\n"
         f"known.update(user={login['username']!r}, password={login['password']!r}, dbname='postgres')\n"
         "for role in ('', 'SET ROLE NONE'):\n"
-        "    with mlflow_connection.connect('', autocommit=False, **known) as connection:\n"
+        "    with client.connect('', autocommit=False, **known) as connection:\n"
         "        connection.execute(role)\n"
         "        try:\n            connection.execute('COMMENT ON ROLE mlflow_owner_lock IS NULL')\n"
         "        except psycopg2.errors.InsufficientPrivilege:\n            print('refused')\n"
@@ -417,10 +418,10 @@ def test_a_password_that_the_login_has_changed_itself(deployment, second):
     """The emergency says so and makes it useless."""
     old = deployment.content(APP)
     program = (
-        "import mlflow_connection, psycopg2.errors\n"
+        "import psycopg2.errors\nfrom mlflow_service.database import client\n"
         f"text = open({SERVICE_FILE!r}).read()\n"
         "known = dict(line.split('=', 1) for line in text.splitlines() if '=' in line)\n"
-        "with mlflow_connection.connect('', autocommit=False, **known) as connection:\n"
+        "with client.connect('', autocommit=False, **known) as connection:\n"
         "    connection.execute('SET ROLE NONE')\n"
         f"    connection.execute(\"ALTER ROLE {old['username']} PASSWORD 'of-somebody-else'\")\n"
     )

@@ -118,11 +118,11 @@ def test_a_run_that_slept_before_the_swap(deployment, load, tmp_path):
 def a_session(deployment, host, login, statement):
     """An idle session of this login, after a statement."""
     program = (
-        "import json, mlflow_connection, time\n"
+        "import json, time\nfrom mlflow_service.database import client\n"
         f"text = open({SERVICE_FILE!r}).read()\n"
         "known = dict(line.split('=', 1) for line in text.splitlines() if '=' in line and not line.startswith('#'))\n"
         f"known.update(json.loads({json.dumps(login)!r}), application_name='left-open')\n"
-        "connection = mlflow_connection.connect('', **known)\n"
+        "connection = client.connect('', **known)\n"
         f"connection.execute({statement!r})\n"
         "open('/run/left-open', 'w').close()\n"
         "time.sleep(600)\n"

@@ -170,12 +170,10 @@ AS_THE_SERVICE = (
 # The one before experiment_tags was altered, of which each run that is made reads.
 EARLIER = "1971f2d9a75b"
 BACK = f"""
-import sys
-sys.path.insert(0, "/opt/mlflow/current/service")
-import mlflow_setup
 from alembic import command
 from mlflow.store.db.utils import _get_alembic_config
-command.downgrade(_get_alembic_config(mlflow_setup.STORE_URI), "{EARLIER}")
+from mlflow_service.database import prepare
+command.downgrade(_get_alembic_config(prepare.STORE_URI), "{EARLIER}")
 """
 
 

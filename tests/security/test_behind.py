@@ -260,7 +260,7 @@ NOT_TO_WRITE = ["/", "/etc", "/etc/mlflow", "/etc/mlflow/tls", "/etc/nginx", "/e
                 "/var/log", "/var/log/nginx", "/var/www", "/var/spool", "/run/systemd", "/run/systemd/system", "/run/nginx",
                 "/sys/fs/cgroup", "/sys/kernel", "/proc/sys/kernel"]  # fmt: skip
 NOT_TO_APPEND = ["/etc/passwd", "/etc/mlflow/mlflow.env", "/etc/mlflow/pg_service.conf", "/etc/systemd/system/mlflow.service",
-                 "/opt/mlflow/current/service/mlflow_logins.py", "/usr/bin/env", "/var/log/nginx/mlflow.access.log",
+                 "/opt/mlflow/current/service/mlflow_service/http/logins.py", "/usr/bin/env", "/var/log/nginx/mlflow.access.log",
                  "/proc/sys/kernel/core_pattern", "/proc/sysrq-trigger"]  # fmt: skip
 NOT_TO_READ = ["/etc/shadow", "/etc/gshadow", "/etc/mlflow/tls/server.key", "/etc/ssh/ssh_host_ed25519_key", "/root/.ssh/id_rsa",
                "/var/log/nginx/mlflow.access.log", "/var/log/nginx/mlflow.error.log", "/etc/sudoers", "/dev/mem", "/dev/kmsg",
@@ -268,7 +268,7 @@ NOT_TO_READ = ["/etc/shadow", "/etc/gshadow", "/etc/mlflow/tls/server.key", "/et
 NOT_TO_LIST = ["/root", "/home/admin", "/var/lib/private", "/etc/ssl/private"]
 NOT = ("EACCES", "EPERM", "EROFS", "ENOENT", "ENOTDIR", "ENXIO")
 OWN = {"write": ["/var/lib/mlflow", "/var/lib/mlflow/tmp", "/tmp", "/var/tmp"], "append": ["/dev/null"],
-       "read": ["/etc/mlflow/pg_service.conf", "/etc/passwd", "/opt/mlflow/current/service/mlflow_logins.py"],
+       "read": ["/etc/mlflow/pg_service.conf", "/etc/passwd", "/opt/mlflow/current/service/mlflow_service/http/logins.py"],
        "list": ["/var/lib/mlflow", "/proc/self"]}  # fmt: skip
 
 
@@ -324,7 +324,7 @@ def test_not_even_root_writes_there(server, inside):
     """The files of the host are read-only in that place, others' homes and devices are not there, whoever asks."""
     folders = ["/", "/etc", "/etc/mlflow", "/etc/nginx", "/etc/systemd/system", "/opt/mlflow/current", "/usr", "/usr/bin",
                "/var/lib", "/var/lib/nginx", "/var/lib/dpkg", "/var/log", "/var/log/nginx", "/proc/sys/kernel"]  # fmt: skip
-    files = ["/etc/passwd", "/etc/mlflow/mlflow.env", "/opt/mlflow/current/service/mlflow_logins.py", "/usr/bin/env",
+    files = ["/etc/passwd", "/etc/mlflow/mlflow.env", "/opt/mlflow/current/service/mlflow_service/http/logins.py", "/usr/bin/env",
              "/proc/sys/kernel/core_pattern"]  # fmt: skip
     devices, homes = ["/dev/mem", "/dev/kmsg", "/proc/kcore"], ["/home/admin", "/root/.ssh"]
     found = inside("root", write=folders, append=files, read=devices, list=homes)

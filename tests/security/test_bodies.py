@@ -180,7 +180,7 @@ def test_a_body_that_trickles_is_ended(people, trickles):
 
 # The seconds in which a part of an artifact has to come, and for this test.
 CONSTANT, SECONDS = re.compile(r"^PART_SECONDS\b[^=]*= (\d+)", re.MULTILINE), 12
-CODE = "/opt/mlflow/current/service/mlflow_artifacts.py"
+CODE = "/opt/mlflow/current/service/mlflow_service/transfer/streams.py"
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "roles" / "mlflow_server" / "files" / "service"))
 
-import mlflow_logins  # noqa: E402
+from mlflow_service.http import logins  # noqa: E402
 
 
 @pytest.mark.parametrize(
@@ -29,7 +29,7 @@ import mlflow_logins  # noqa: E402
     ],
 )
 def test_whose_an_address_is(address, whose):
-    assert mlflow_logins.whose(address) == whose
+    assert logins.whose(address) == whose
 
 
 def test_limits_are_asked_so(monkeypatch):
@@ -54,5 +54,5 @@ def test_limits_are_asked_so(monkeypatch):
 
     headers = [(b"authorization", b"Basic " + base64.b64encode(b"admin:x"))]
     scope = {"type": "http", "method": "GET", "path": "/api", "headers": headers, "client": ("2001:db8::9", 1)}
-    asyncio.run(mlflow_logins.Logins(app, Checks(), lambda path: False)(scope, receive, send))
+    asyncio.run(logins.Logins(app, Checks(), lambda path: False)(scope, receive, send))
     assert asked == ["2001:db8::/64"]

@@ -15,7 +15,7 @@ from sqlalchemy.exc import IntegrityError, OperationalError
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "roles" / "mlflow_server" / "files" / "service"))
 
-import mlflow_service  # noqa: E402
+from mlflow_service.database import errors  # noqa: E402
 
 AWAY = "The database does not answer."
 
@@ -26,7 +26,7 @@ PLUGIN = {"MLflow's own": {}, "the service's": {"plugins": ["mlflow_server"]}}
 @pytest.fixture(params=PLUGIN)
 def engine(server, monkeypatch, request):
     """As MLflow makes it, with the service's listener for as long as the test lasts."""
-    plugins.register("mlflow_server", "mlflow_engine", "Plugin")
+    plugins.register("mlflow_server", "mlflow_service.database.engine", "Plugin")
     listeners = []
     listens = event.listens_for
 
@@ -38,7 +38,7 @@ def engine(server, monkeypatch, request):
         return decorate
 
     monkeypatch.setattr(event, "listens_for", noting)
-    mlflow_service._say_nothing_of_the_database()
+    errors.say_nothing_of_the_database()
     made = create_engine(f"postgresql+psycopg2://mlflow@/postgres?host={server}", pool_pre_ping=True, **PLUGIN[request.param])
     yield made
     made.dispose()
@@ -57,7 +57,7 @@ def test_a_statement_that_takes_too_long(engine):
     with engine.connect() as connection, pytest.raises(OperationalError) as failed:
         connection.execute(text("SET statement_timeout = 50"))
         connection.execute(text("SELECT pg_sleep(5), 'a secret'"))
-    assert str(failed.value) == f"This takes the database longer than {mlflow_service.STATEMENT_SECONDS} s."
+    assert str(failed.value) == f"This takes the database longer than {errors.STATEMENT_SECONDS} s."
 
 
 def test_a_connection_that_ends_in_the_middle(engine):

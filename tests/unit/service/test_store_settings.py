@@ -15,7 +15,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "roles" / "mlflow_server" / "files" / "service"))
 
-import mlflow_ready  # noqa: E402
+from mlflow_service.http import ready  # noqa: E402
 
 EMPTY = b'<?xml version="1.0"?><ListBucketResult xmlns="http://s3.amazonaws.com/doc/2006-03-01/"><Name>b</Name></ListBucketResult>'
 REFUSED = b"<Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>"
@@ -53,10 +53,10 @@ def store(monkeypatch, tmp_path):
     monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-central-1")
     monkeypatch.setenv("MLFLOW_ARTIFACTS_DESTINATION", "s3://bucket/artifacts")
     monkeypatch.setenv("MLFLOW_S3_ENDPOINT_URL", f"http://localhost:{server.server_port}")
-    monkeypatch.setattr(mlflow_ready._store, "check", lambda: None)
-    mlflow_ready._s3.cache_clear()
+    monkeypatch.setattr(ready._store, "check", lambda: None)
+    ready._s3.cache_clear()
     yield server
-    mlflow_ready._s3.cache_clear()
+    ready._s3.cache_clear()
     server.shutdown()
     server.server_close()
 
@@ -70,11 +70,11 @@ def test_the_bucket_is_named_as_mlflow_names_it(store, monkeypatch, style, host,
     if style:
         monkeypatch.setenv("MLFLOW_BOTO_CLIENT_ADDRESSING_STYLE", style)
     # Whether the name of a bucket below localhost is known here is the resolver's matter.
-    client = mlflow_ready._s3()
+    client = ready._s3()
     seen = []
     client.meta.events.register_first("before-send.s3", lambda request, **_: seen.append(request.url))
     try:
-        mlflow_ready.check_artifacts()
+        ready.check_artifacts()
     except Exception:
         assert style == "virtual"
     assert len(seen) == 1
@@ -90,14 +90,14 @@ def test_a_certificate_that_mlflow_does_not_look_at_is_not_looked_at(store, monk
     store.socket = context.wrap_socket(store.socket, server_side=True)
     monkeypatch.setenv("MLFLOW_S3_ENDPOINT_URL", f"https://localhost:{store.server_port}")
     for told, looks in ((None, True), ("false", True), ("0", True), ("true", False), ("True", False), ("1", False)):
-        mlflow_ready._s3.cache_clear()
+        ready._s3.cache_clear()
         if told:
             monkeypatch.setenv("MLFLOW_S3_IGNORE_TLS", told)
         if looks:
             with pytest.raises(Exception, match="(?i)certificate"):
-                mlflow_ready.check_artifacts()
+                ready.check_artifacts()
         else:
-            mlflow_ready.check_artifacts()
+            ready.check_artifacts()
     assert len(store.asked) == 3
 
 
@@ -105,16 +105,16 @@ def test_a_certificate_that_mlflow_does_not_look_at_is_not_looked_at(store, monk
 def test_a_bucket_of_another_owner_is_none_of_ours(store, monkeypatch, owner, right):
     monkeypatch.setenv("MLFLOW_S3_EXPECTED_BUCKET_OWNER", owner)
     if right:
-        mlflow_ready.check_artifacts()
+        ready.check_artifacts()
     else:
         with pytest.raises(Exception, match="AccessDenied"):
-            mlflow_ready.check_artifacts()
+            ready.check_artifacts()
 
 
 def test_a_store_that_wants_no_signature_gets_none(store, monkeypatch):
-    mlflow_ready.check_artifacts()
+    ready.check_artifacts()
     monkeypatch.setenv("MLFLOW_EXPERIMENTAL_S3_SIGNATURE_VERSION", "UNSIGNED")
-    mlflow_ready._s3.cache_clear()
-    mlflow_ready.check_artifacts()
+    ready._s3.cache_clear()
+    ready.check_artifacts()
     signed, unsigned = (authorization for _host, _path, authorization in store.asked)
     assert signed.startswith("AWS4-HMAC-SHA256") and not unsigned

@@ -12,7 +12,7 @@ import os
 import pytest
 
 # Fixtures, which pytest finds by their names here.
-from test_mlflow_artifacts import PART, TARGET, ClientError, s3, stream, upload  # noqa: F401
+from test_streams import PART, TARGET, ClientError, s3, stream, upload  # noqa: F401
 
 # The fixtures of the other file are arguments here.
 # ruff: noqa: F811

@@ -7,7 +7,7 @@ from __future__ import annotations
 import pytest
 
 # Fixtures, which pytest finds by their names here.
-from test_mlflow_setup import apply, connect, mlflow_schema, mlflow_setup, prepared  # noqa: F401
+from test_prepare import apply, connect, prepared, schema  # noqa: F401
 
 # The fixtures of the other file are arguments here.
 # ruff: noqa: F811
@@ -53,10 +53,10 @@ def test_what_is_advised_helps(connect, prepared, monkeypatch):
 
 
 def test_a_process_says_so_too(connect, prepared, monkeypatch, capsys):
-    monkeypatch.setattr(mlflow_schema, "PAUSE", 0)
+    monkeypatch.setattr(schema, "PAUSE", 0)
     connect().execute(ONLY_USERS)
     with pytest.raises(SystemExit):
-        mlflow_schema.refuse_another(with_auth=True)
+        schema.refuse_another(with_auth=True)
     assert "this is the database of the users" in capsys.readouterr().err
 
 

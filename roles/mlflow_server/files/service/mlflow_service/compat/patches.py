@@ -1,0 +1,33 @@
+# Copyright: (c) 2026, the mlops.mlflow_aws contributors
+# GNU General Public License v3.0 or later (see LICENSE)
+"""All patches."""
+
+from mlflow_service.compat import (
+    artifacts,
+    auth,
+    classic,
+    deletion,
+    environment,
+    processes,
+    sources,
+    store,
+    traces,
+    upgrading,
+)
+
+ALL = (
+    environment.PATCH,
+    store.STORES,
+    upgrading.PATCH,
+    sources.PATCH,
+    traces.PATCH,
+    auth.PATCH,
+    classic.PATCH,
+    store.READING,
+    store.INPUTS,
+    artifacts.STORING,
+    artifacts.DOWNLOADING,
+    deletion.PATCH,
+    processes.FORKING,
+    processes.DRAINING,
+)

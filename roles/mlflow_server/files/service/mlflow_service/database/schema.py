@@ -1,0 +1,151 @@
+# Copyright: (c) 2026, the mlops.mlflow_aws contributors
+# GNU General Public License v3.0 or later (see LICENSE)
+"""Which schema the database has, which one this MLflow wants, and what is to be done where they differ.
+
+MLflow's stores migrate a database by themselves when they are opened on one that is behind: each worker of each host, with
+nothing that keeps two of them apart. Here only the mlflow_server role migrates (database/prepare.py); a process that finds
+another schema ends, and says in one line what the host needs.
+"""
+
+import json
+import os
+import re
+import sys
+import time
+from pathlib import Path
+
+import psycopg2
+
+from mlflow_service.database import client
+
+# What `database/prepare.py prepare` has written down of this installation.
+EXPECTED = Path(sys.prefix) / "mlflow-server.json"
+TABLES = {"tracking": "alembic_version", "auth": "alembic_version_auth"}
+# What the hosts of a deployment share and nobody gave them. MLflow's own tables have no place for it.
+SHARED = "mlflow_server_shared"
+# The name in that table under which the MLflow is noted that the schema is of.
+NOTE = "schema"
+# Which artifact store the database is used with, and since when.
+ARTIFACT_STORES = "mlflow_aws_artifact_stores"
+# uvicorn makes a new worker half a second after one has ended.
+PAUSE = 5.0
+
+
+def expected():
+    return json.loads(EXPECTED.read_text(encoding="utf-8"))
+
+
+def begin_sessions_with(setting, value):
+    """Have every session that this process opens, MLflow's own included, begin with a setting of PostgreSQL's."""
+    os.environ["PGOPTIONS"] = f"{os.environ.get('PGOPTIONS', '')} -c {setting}={value}".strip()
+
+
+def there(connection, table):
+    return connection.execute("SELECT to_regclass(%s)", (table,)).fetchone()[0] is not None
+
+
+def revision(connection, kind):
+    """The revision of one of MLflow's two schemas; nothing where that was never made."""
+    if not there(connection, TABLES[kind]):
+        return None
+    row = connection.execute(f"SELECT version_num FROM {TABLES[kind]}").fetchone()
+    return row and row[0]
+
+
+def revisions(connection, with_auth):
+    return {kind: revision(connection, kind) for kind in TABLES if kind == "tracking" or with_auth}
+
+
+def users_schema(connection, known):
+    """
+    What is to be done where alembic_version holds a schema of the users' tables; nothing where it does not.
+
+    MLflow up to 3.5 noted that schema there, in a database that had to be another one than that of the runs.
+
+    :arg known: The revisions of both schemas that this MLflow knows, by kind.
+    """
+    if not known or not there(connection, TABLES["tracking"]):
+        return None
+    rows = {row[0] for row in connection.execute(f"SELECT version_num FROM {TABLES['tracking']}").fetchall()}
+    users = sorted(rows & set(known["auth"]) - set(known["tracking"]))
+    if not users:
+        return None
+    about = f"alembic_version holds {', '.join(users)}, which is the schema of the users of an MLflow up to 3.5"
+    if rows - set(users):
+        return (
+            f"{about}, beside that of the runs. MLflow notes it in {TABLES['auth']} now. Take it out, then the users' tables are "
+            f"taken over as they are: DELETE FROM alembic_version WHERE version_num = '{users[0]}'"
+        )
+    if there(connection, "runs"):
+        return (
+            f"{about}, and not that of the runs, whose tables are there: it was overwritten. Restore a backup, or write there "
+            "which schema of runs the MLflow has that used them last"
+        )
+    return (
+        f"{about}: this is the database of the users, and has no runs. mlflow_server_database_name must be the one with the "
+        "runs. Users and permissions are kept in that one, too, and those in here are not brought there"
+    )
+
+
+def noted(connection):
+    """What was noted of the schema when it was migrated, or nothing."""
+    if not there(connection, SHARED):
+        return {}
+    row = connection.execute(f"SELECT value FROM {SHARED} WHERE name = %s", (NOTE,)).fetchone()
+    return json.loads(row[0]) if row else {}
+
+
+def artifact_store(connection):
+    """Root and endpoint of the artifact store that was noted last; nothing where none was."""
+    if not there(connection, ARTIFACT_STORES):
+        return None
+    return connection.execute(f"SELECT root, endpoint FROM {ARTIFACT_STORES} ORDER BY since DESC LIMIT 1").fetchone()
+
+
+def made_by(connection, kind, found):
+    """The version of MLflow that has made this revision. Who migrates by hand notes none."""
+    note = noted(connection)
+    return note.get("version") if found and note.get(kind) == found else None
+
+
+def is_newer(version, than):
+    return [int(part) for part in re.findall(r"\d+", version)[:3]] > [int(part) for part in re.findall(r"\d+", than)[:3]]
+
+
+def difference(connection, wanted, with_auth):
+    """One line on a schema that is not the one that this MLflow wants; nothing where both are."""
+    users = users_schema(connection, wanted.get("known"))
+    if users:
+        return f"This MLflow {wanted['version']} does not serve: {users}."
+    for kind, found in revisions(connection, with_auth).items():
+        if found == wanted[kind]:
+            continue
+        version = made_by(connection, kind, found)
+        known = wanted.get("known", {}).get(kind)
+        if (version and is_newer(version, wanted["version"])) or (found and known and found not in known):
+            needs = (
+                f"This host needs MLflow {version or 'of the version that migrated the database'} or newer: run the "
+                "mlflow_server role (site.yml) with that mlflow_server_version."
+            )
+        else:
+            needs = "Run the mlflow_server role (site.yml), which migrates it; `mlflow db upgrade` by hand is not needed."
+        origin = f" of MLflow {version}" if version else ""
+        return (
+            f"The database has the {kind} schema {found or 'of nothing yet'}{origin}, and this MLflow {wanted['version']} "
+            f"has {wanted[kind]}: it does not serve, and does not migrate. {needs}"
+        )
+    return None
+
+
+def refuse_another(with_auth):
+    """End this process where the database's schema is not this MLflow's. Before a store is opened, which would migrate."""
+    try:
+        with client.connect("service=mlflow connect_timeout=10") as connection:
+            problem = difference(connection, expected(), with_auth)
+    except psycopg2.OperationalError as error:
+        problem = f"The database does not let MLflow in: {' '.join(str(error).split())}"
+    if problem:
+        # Said once, and not by each of the workers that would be made meanwhile.
+        print(problem, file=sys.stderr, flush=True)
+        time.sleep(PAUSE)
+        raise SystemExit(1)
