@@ -19,6 +19,8 @@ import zipfile
 from pathlib import Path
 
 PACKAGES = Path(sysconfig.get_path("purelib"))
+# What an installation makes itself.
+MADE = ("/RECORD", "/INSTALLER", "/REQUESTED")
 STORE, AUTH = "mlflow/store/tracking/sqlalchemy_store.py", "mlflow/server/auth/__init__.py"
 ROUTER, APP = "mlflow/server/artifact_router.py", "mlflow/server/fastapi_app.py"
 REFUSES = '''
@@ -60,7 +62,8 @@ def moved(name, text):
         return text.replace("def sender_is_admin():\n", 'def sender_is_admin():\n    """Another body."""\n')
     if name == ROUTER:
         text = text.replace("@artifact_router.get(", REFUSES, 1)
-        return re.sub(r'@artifact_router\.get\(\s*("[^"]*")\)', r"@artifact_router.get(\1, dependencies=[Depends(reject_proxied_artifact_download)])", text)
+        refuses = r"@artifact_router.get(\1, dependencies=[Depends(reject_proxied_artifact_download)])"
+        return re.sub(r'@artifact_router\.get\(\s*("[^"]*")\)', refuses, text)
     if name == APP:
         return text + LAYER
     if name == "mlflow/cli/__init__.py":
@@ -88,10 +91,10 @@ def main():
     present = about.name.removeprefix("mlflow-").removesuffix(".dist-info")
     for package in ("mlflow", "mlflow_skinny", "mlflow_tracing"):
         before, after = f"{package}-{present}.dist-info", f"{package}-{version}.dist-info"
-        rows = []
-        with zipfile.ZipFile(folder / f"{package}-{version}-py3-none-any.whl", "w", zipfile.ZIP_DEFLATED, compresslevel=1) as wheel:
+        rows, file = [], folder / f"{package}-{version}-py3-none-any.whl"
+        with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as wheel:
             for name in record_of(before):
-                if name.startswith(("..", "/")) or "__pycache__" in name or name.endswith(("/RECORD", "/INSTALLER", "/REQUESTED")):
+                if name.startswith(("..", "/")) or "__pycache__" in name or name.endswith(MADE):
                     continue
                 content = (PACKAGES / name).read_bytes()
                 if name.endswith(".py"):
@@ -99,7 +102,7 @@ def main():
                     content = (text.replace(f'"{present}"', f'"{version}"') if name == "mlflow/version.py" else text).encode()
                 elif name == f"{before}/METADATA":
                     text = content.decode().replace(f"\nVersion: {present}\n", f"\nVersion: {version}\n")
-                    content = re.sub(rf"(Requires-Dist: mlflow-(skinny|tracing)==){re.escape(present)}", rf"\g<1>{version}", text).encode()
+                    content = re.sub(rf"(: mlflow-(skinny|tracing)==){re.escape(present)}", rf"\g<1>{version}", text).encode()
                 name = name.replace(before, after)
                 wheel.writestr(name, content)
                 rows.append(f"{name},{digest(content)},{len(content)}")
