@@ -11,6 +11,7 @@ replace, as known.json has them of versions that somebody has read.
 """
 
 import argparse
+import contextlib
 import json
 import os
 import re
@@ -72,20 +73,20 @@ def main():
     parser.add_argument("--left-out", default="", help="shortcuts that are to be left out, or all")
     parser.add_argument("--fingerprints", action="store_true")
     arguments = parser.parse_args()
-    # MLflow's modules write to the standard output while they are imported, some of them.
-    answers, sys.stdout = sys.stdout, sys.stderr
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    # Some modules say something while they are imported.
+    with contextlib.redirect_stdout(sys.stderr):
+        found = fingerprints() if arguments.fingerprints else look(tuple(filter(None, arguments.left_out.split(","))))
     if arguments.fingerprints:
-        print(json.dumps(fingerprints(), indent=1), file=answers)
+        print(json.dumps(found, indent=1))
         return 0
-    found = look(tuple(filter(None, arguments.left_out.split(","))))
     if arguments.json:
-        print(json.dumps(found), file=answers)
+        print(json.dumps(found))
     else:
         for patch in found["patches"]:
             state = "used" if patch["used"] else f"left out: {patch['why']}"
-            print(f"{patch['name']:<14}{patch['kind']:<10}{state}", file=answers)
-        print(found["refused"] or f"MLflow {found['version']} can be served.", file=answers)
+            print(f"{patch['name']:<14}{patch['kind']:<10}{state}")
+        print(found["refused"] or f"MLflow {found['version']} can be served.")
     return 1 if found["refused"] else 0
 
 
