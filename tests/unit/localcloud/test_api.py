@@ -363,6 +363,8 @@ def test_a_token_of_the_metadata_is_for_its_instance_and_its_time(cloud, machine
     # Whoever asks through a proxy of the instance gets none.
     assert cloud.metadata("/latest/api/token", {**wanted, "X-Forwarded-For": "203.0.113.7"}, "PUT")[0] == 403
     headers = {"X-aws-ec2-metadata-token": token(cloud)}
+    # Whoever else on it asks for one takes this one away from nobody.
+    assert token(cloud) != headers["X-aws-ec2-metadata-token"]
     assert cloud.metadata("/latest/meta-data/instance-id", headers)[0] == 200
     assert cloud.metadata("/latest/meta-data/instance-id", {"X-aws-ec2-metadata-token": "of nobody"})[0] == 401
     other = run_instance(cloud)
