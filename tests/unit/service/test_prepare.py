@@ -314,6 +314,16 @@ def test_a_process_names_the_version_that_it_needs(connect, prepared, monkeypatc
     assert "tracking schema t4 of MLflow 3.18.0" in said and "needs MLflow 3.18.0 or newer" in said
 
 
+def test_a_note_of_another_schema_names_no_version(connect, prepared):
+    """Somebody has migrated by hand since."""
+    database = connect()
+    database.execute("UPDATE alembic_version SET version_num = 't4'")
+    prepare._note_version(database, EXPECTED | {"version": "3.16.0", "tracking": "t2"})
+    said = schema.difference(database, EXPECTED, with_auth=False)
+    assert "has the tracking schema t4, and this" in said and "3.16.0" not in said
+    assert "needs MLflow of the version that migrated the database or newer" in said
+
+
 def test_a_process_whose_database_is_away_says_so_in_one_line(monkeypatch, tmp_path, capsys):
     service = tmp_path / "pg_service.conf"
     service.write_text(f"[mlflow]\nhost={tmp_path}\n")
