@@ -342,6 +342,10 @@ def token(cloud):
 
 
 def test_metadata_wants_a_token_and_knows_its_caller(cloud, machine):
+    def written():
+        return {file: file.stat().st_mtime_ns for file in cloud.config.state_dir.rglob("*")}
+
+    before = written()
     assert cloud.metadata("/latest/meta-data/instance-id")[0] == 401
     headers = {"X-aws-ec2-metadata-token": token(cloud)}
     assert cloud.metadata("/latest/meta-data/instance-id", headers) == (200, machine["InstanceId"])
@@ -354,6 +358,8 @@ def test_metadata_wants_a_token_and_knows_its_caller(cloud, machine):
     assert cloud.metadata("/latest/meta-data/nothing", headers)[0] == 404
     assert cloud.metadata("/latest/meta-data/instance-id", headers, source="127.0.0.2")[0] == 404
     assert cloud.metadata("/latest/api/token", {}, "PUT")[0] == 400
+    # Machines ask all the time, and nothing is written to the disk for that.
+    assert written() == before != {}
 
 
 def test_a_token_of_the_metadata_is_for_its_instance_and_its_time(cloud, machine, monkeypatch):
@@ -363,6 +369,8 @@ def test_a_token_of_the_metadata_is_for_its_instance_and_its_time(cloud, machine
     # Whoever asks through a proxy of the instance gets none.
     assert cloud.metadata("/latest/api/token", {**wanted, "X-Forwarded-For": "203.0.113.7"}, "PUT")[0] == 403
     headers = {"X-aws-ec2-metadata-token": token(cloud)}
+    # Whoever else on it asks for one takes this one away from nobody.
+    assert token(cloud) != headers["X-aws-ec2-metadata-token"]
     assert cloud.metadata("/latest/meta-data/instance-id", headers)[0] == 200
     assert cloud.metadata("/latest/meta-data/instance-id", {"X-aws-ec2-metadata-token": "of nobody"})[0] == 401
     other = run_instance(cloud)

@@ -19,7 +19,7 @@ import pytest
 from localcloud.cli import take_slot
 from localcloud.config import Config, taken_slots
 from localcloud.errors import LocalCloudError
-from localcloud.model import Database, Desired, Instance, Rule, SecurityGroup, Vpc
+from localcloud.model import Database, Desired, Instance, Rule, SecurityGroup, Snapshot, Vpc
 from localcloud.parts import images, shell
 from localcloud.parts.names import Names
 from localcloud.parts.network import Network
@@ -40,6 +40,22 @@ def instance(number: int, groups: tuple[str, ...]) -> Instance:
         public_key="",
         user_data=b"",
         security_group_ids=groups,
+    )
+
+
+def a_database(**more):
+    return Database(
+        identifier="mlflow",
+        region="eu-central-1",
+        status="available",
+        engine_version="17.4",
+        endpoint="mlflow.example.com",
+        private_ip="172.31.0.9",
+        port=5432,
+        vpc_id="vpc-1",
+        master_username="mladmin",
+        security_group_ids=("sg-db",),
+        **more,
     )
 
 
@@ -177,8 +193,9 @@ def test_a_cloud_is_that_of_the_environment(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(
     "thing",
-    [instance(4, ()), Rule("tcp", 1, 2), SecurityGroup("sg", "vpc-1"), Vpc("vpc-1", "eu-central-1", "10.0.0.0/16"), Desired()],
-)
+    [instance(4, ()), Rule("tcp", 1, 2), SecurityGroup("sg", "vpc-1"), Vpc("vpc-1", "eu-central-1", "10.0.0.0/16"), a_database(),
+     Snapshot("before", "eu-central-1", "available", "mlflow", "17.4"), Desired()],
+)  # fmt: skip
 def test_what_the_parts_are_told_can_be_compared_and_not_changed(thing):
     """The parts keep what they were told, to see what is new."""
     values = vars(thing)
@@ -273,22 +290,6 @@ def test_a_process_that_ends_is_seen_to_have_ended(tmp_path):
     process.stop()
     assert process.pid is None and not Path(tmp_path / "process.json").exists()
     assert os.path.exists(tmp_path / "log")
-
-
-def a_database(**more):
-    return Database(
-        identifier="mlflow",
-        region="eu-central-1",
-        status="available",
-        engine_version="17.4",
-        endpoint="mlflow.example.com",
-        private_ip="172.31.0.9",
-        port=5432,
-        vpc_id="vpc-1",
-        master_username="mladmin",
-        security_group_ids=("sg-db",),
-        **more,
-    )
 
 
 def test_a_log_that_shows_a_database_does_not_show_its_password():

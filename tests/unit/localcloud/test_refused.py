@@ -278,6 +278,7 @@ def refused(environ):
         ({"age": -16 * 60}, "RequestTimeTooSkewed"),
         ({"age": 16 * 60, "service": "iam"}, "SignatureDoesNotMatch"),
         ({"age": 16 * 60, "service": "ec2"}, "RequestExpired"),
+        ({"age": 16 * 60, "service": "autoscaling"}, "SignatureDoesNotMatch"),
         # Another body than was signed.
         ({"sent": b"another body"}, "XAmzContentSHA256Mismatch"),
         ({"sent": b"another body", "service": "iam"}, "SignatureDoesNotMatch"),
@@ -339,6 +340,14 @@ def test_what_awss_own_client_signs_is_taken(signer, url, token):
         assert refused({**environ, name: other}) in ("SignatureDoesNotMatch", "AuthFailure")
     more = f"{environ['QUERY_STRING']}&more=1"
     assert refused({**environ, "QUERY_STRING": more}) in ("SignatureDoesNotMatch", "AuthFailure")
+
+
+def test_a_request_without_a_body_may_be_signed_with_a_length_of_none():
+    """Clients sign the length of 0 that they send, and servers hand such a request over as one without a length."""
+    environ = by_botocore(of_service("s3", auth.S3SigV4Auth), headers={"Content-Length": "0"})
+    assert "content-length" in signature.claim_of(environ).signed_headers and "CONTENT_LENGTH" not in environ
+    assert refused(environ) is None
+    assert refused({**environ, "CONTENT_LENGTH": "1"}) == "SignatureDoesNotMatch"
 
 
 def test_a_path_is_that_of_the_request_line_however_the_server_hands_it_over():

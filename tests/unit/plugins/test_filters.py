@@ -136,6 +136,17 @@ def test_certificate_problems(days, chain, theirs, said):
         assert words in problem and problem.startswith("mlflow_server_tls_") and "PRIVATE" not in problem
 
 
+def test_a_key_is_of_the_chain_only_where_a_certificate_has_it():
+    """Whichever of the two is the greater number."""
+    plain = (serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    keys = [ec.generate_private_key(ec.SECP256R1()) for _unused in "ab"]
+    for theirs, kept in (keys, keys[::-1]):
+        found = plugin("filter", "certificate_problems").certificate_problems(
+            certificate(30, theirs), kept.private_bytes(*plain).decode()
+        )
+        assert found == ["tls_key_file is not the key of the certificate in tls_certificate_file."]
+
+
 def test_what_is_no_certificate_or_no_key_is_named():
     key = ec.generate_private_key(ec.SECP256R1())
     pem, pkcs8 = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8

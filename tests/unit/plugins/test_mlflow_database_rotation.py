@@ -206,6 +206,15 @@ def test_a_lease_that_ran_out_and_that_nobody_has_taken_is_renewed(steps, databa
     assert mine.lease() == {**mine.lease(), "since": since, "until": database.time + 5}
 
 
+@pytest.mark.parametrize("other", ["a run before", "the run after"])
+def test_a_lease_of_another_run_that_ran_out_is_nobodys(steps, database, other):
+    theirs = steps(run=other, lease_seconds=5)
+    database.time += 4
+    assert steps(lease=False).lease()["run"] == other
+    database.time += 1
+    assert steps(lease=False).lease() == {} and theirs.lease()["run"] == other
+
+
 def test_a_lease_is_taken_only_from_the_run_that_is_named(steps, database):
     site = steps(run="other", who="she@there", does="runs site.yml", lease_seconds=600)
     assert not steps(lease=False, take_from="a third").take_lease()

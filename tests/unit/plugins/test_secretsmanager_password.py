@@ -114,7 +114,10 @@ def test_the_diff_holds_no_secret(module, client):
     assert made["diff"]["after"]["keys"][NAME] == ["engine", "password", "username"]
 
 
-@pytest.mark.parametrize("options, said", [({"length": 8}, "length is 8"), ({"recovery_window_days": 3}, "7 to 30")])
+@pytest.mark.parametrize(
+    "options, said",
+    [({"length": 8}, "length is 8"), *(({"recovery_window_days": days}, f"{days}: AWS takes 7 to 30") for days in (-1, 3, 31))],
+)
 def test_bad_options(module, aws, options, said):
     answer = module("secretsmanager_password", secrets=wanted(), **options)
     assert answer["failed"] and said in answer["msg"]

@@ -172,6 +172,12 @@ def test_bad_secrets_are_told_without_their_content(step, module, client):
     assert module("secretsmanager_rotation", secrets=[{"name": NAME, "logins": ["one"]}])["failed"]
 
 
+def test_a_password_has_sixteen_characters_at_least(step, client):
+    refused = step("pending", length=15)
+    assert refused["failed"] and "length is 15" in refused["msg"] and "AWSPENDING" not in labels(client)
+    assert len(step("pending", length=16)["new"]["password"]) == 16
+
+
 def test_a_key_without_a_user(client, module):
     name = "mlflow/mlflow/flask-secret-key"
     client.create_secret(Name=name, SecretString=json.dumps({"key": "first"}))

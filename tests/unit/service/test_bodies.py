@@ -155,6 +155,23 @@ def test_an_answer_is_one_piece_where_nothing_can_follow(headers, reads):
     assert [it.get("body") for it in asked.sent[1:]] == [b"yes"] and "more_body" not in asked.sent[1]
 
 
+def test_a_server_need_not_say_that_nothing_more_comes():
+    """ASGI lets it leave that out; the body is read then, and its end is not waited for."""
+    asked = Asked([], length(1))
+
+    async def receive():
+        assert not asked.got, "it has asked for more than there is"
+        asked.got.append(b"x")
+        return {"type": "http.request", "body": b"x"}
+
+    async def application(scope, receive, send):
+        await receive()
+        await answer(send, 200, b"yes")
+
+    asyncio.run(Lingering(application)(asked.scope, receive, asked.send))
+    assert [it.get("body") for it in asked.sent[1:]] == [b"yes"] and "more_body" not in asked.sent[1]
+
+
 def test_one_that_trickles_is_ended(monkeypatch):
     monkeypatch.setattr(mlflow_bodies, "PATIENCE", 0.1)
     monkeypatch.setattr(mlflow_bodies, "LINGER", 0.1)

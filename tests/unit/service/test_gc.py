@@ -429,7 +429,12 @@ def test_what_a_registered_model_needs_of_an_experiment_is_held(source):
     assert bucket.objects and not tracking.removed and (cleaning.held, cleaning.kept) == (1, 0)
 
 
-@pytest.mark.parametrize("source", ["s3://[x", "s3://bucket/prefix", "mlflow-artifacts:/", "mlflow-artifacts:/10", "s3://bucket"])
+@pytest.mark.parametrize(
+    "source",
+    ["s3://[x", "s3://bucket/prefix", "mlflow-artifacts:/", "mlflow-artifacts:/10", "s3://bucket",
+     # Another bucket, whichever of the two names comes first.
+     "s3://another/prefix/1", "s3://zoo/prefix/1"],
+)  # fmt: skip
 def test_a_registered_model_with_an_address_of_no_use_holds_nothing(source):
     bucket, tracking = Bucket(f"{PLACE}/x"), Tracking()
     clean(bucket, tracking, versions=[("served", 3, source, None)])
@@ -485,6 +490,21 @@ def test_a_version_that_is_registered_meanwhile_holds_an_experiment(source):
         bucket, "mlflow-artifacts:/1", [(TRACE, None)], versions=versions, meanwhile=meanwhile
     )
     assert said.startswith("held: experiment 1: version 3") and len(bucket.objects) == 1 and not tracking.removed
+
+
+def test_all_versions_are_looked_at_once_and_then_those_of_the_last_hour_and_later():
+    """By the database's clock; the hour is for hosts whose clocks are behind."""
+    asked = []
+
+    class Asked(Database):
+        def _answer(self, query, given):
+            if "coalesce(creation_time" in query:
+                asked.append(given[-1])
+            return super()._answer(query, given)
+
+    tracking = Tracking()
+    clean(Bucket(f"{PLACE}/x"), tracking, database=Asked(tracking))
+    assert asked[0] == 0 and asked[1:] == [10_000_000 - 3_600_000] * (len(asked) - 1) and tracking.removed == [RUN]
 
 
 def test_a_trace_that_came_since_the_store_was_asked_leaves_nothing():

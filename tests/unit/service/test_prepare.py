@@ -314,6 +314,16 @@ def test_a_process_names_the_version_that_it_needs(connect, prepared, monkeypatc
     assert "tracking schema t4 of MLflow 3.18.0" in said and "needs MLflow 3.18.0 or newer" in said
 
 
+def test_a_note_of_another_schema_names_no_version(connect, prepared):
+    """Somebody has migrated by hand since."""
+    database = connect()
+    database.execute("UPDATE alembic_version SET version_num = 't4'")
+    prepare._note_version(database, EXPECTED | {"version": "3.16.0", "tracking": "t2"})
+    said = schema.difference(database, EXPECTED, with_auth=False)
+    assert "has the tracking schema t4, and this" in said and "3.16.0" not in said
+    assert "needs MLflow of the version that migrated the database or newer" in said
+
+
 def test_a_process_whose_database_is_away_says_so_in_one_line(monkeypatch, tmp_path, capsys):
     service = tmp_path / "pg_service.conf"
     service.write_text(f"[mlflow]\nhost={tmp_path}\n")
@@ -480,6 +490,45 @@ def test_files_of_the_user_interface_are_compressed_where_that_pays(tmp_path, mo
         packed.add((tmp_path / "js" / "big.js.gz").read_bytes())
     assert [file.name for file in tmp_path.rglob("*.gz")] == ["big.js.gz"] and len(packed) == 1
     assert gzip.decompress(packed.pop()) == content and "wave" in sys.modules
+
+
+PREPARES = """
+import sys
+from types import SimpleNamespace
+sys.path.insert(0, sys.argv[1])
+sys.path.append(sys.argv[2])
+from mlflow_service import application
+from mlflow_service.compat import upgrading
+from mlflow_service.database import prepare
+application.import_everything = lambda: __import__("mlflow.server")
+prepare.COMPILED_BESIDE = ("mlflow.beside",)
+revisions = [SimpleNamespace(revision=name) for name in ("t2", "t1")]
+script = SimpleNamespace(get_current_head=lambda: "t2", walk_revisions=lambda: revisions)
+upgrading.scripts = lambda: {"tracking": script}
+prepare.prepare()
+"""
+
+
+def test_a_venv_is_prepared_and_once_more_without_harm(tmp_path):
+    """With an MLflow that is four files and a page, in an interpreter that is told to write no bytecode."""
+    venv, cache = tmp_path / "venv", tmp_path / "cache"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", venv], check=True)
+    packages = next(venv.glob("lib/python3*/site-packages"))
+    page = packages / "mlflow" / "server" / "js" / "build" / "static" / "page.js"
+    page.parent.mkdir(parents=True)
+    page.write_text("let one = 1;\n" * 500)
+    for name, text in {"__init__": "", "beside": "", "server/__init__": "", "version": 'VERSION = "3.99.0"\n'}.items():
+        (packages / "mlflow" / f"{name}.py").write_text(text)
+    ours = next(path for path in sys.path if path.endswith("site-packages"))
+    command = [venv / "bin/python", "-c", PREPARES, Path(prepare.__file__).parents[2], ours]
+    for _ in range(2):
+        subprocess.run(command, check=True, env={"PYTHONDONTWRITEBYTECODE": "1", "PYTHONPYCACHEPREFIX": str(cache)})
+    assert gzip.decompress((venv / "ui" / "static" / "page.js.gz").read_bytes()) == page.read_bytes()
+    compiled = {file.name.split(".")[0] for file in (cache / packages.relative_to("/") / "mlflow").rglob("*.pyc")}
+    assert compiled == {"__init__", "beside", "version"} and len(list(cache.rglob("mlflow/server/*.pyc"))) == 1
+    written = json.loads((venv / "mlflow-server.json").read_text())
+    assert written == {"version": "3.99.0", "tracking": "t2", "known": {"tracking": ["t1", "t2"]}}
+    assert (packages / "mlops_mlflow_aws_service.pth").exists()
 
 
 # -- what the venv is told of the service -----------------------------------------------------------------------------

@@ -196,6 +196,36 @@ def test_a_fast_client_waits_for_a_slow_store(s3):
     assert s3.head_object(**TARGET)["ContentLength"] == 20 * PART
 
 
+def test_parts_go_up_side_by_side(s3):
+    together = threading.Barrier(streams.AT_ONCE)
+
+    class Waits(Counted):
+        def upload_part(self, **arguments):
+            together.wait(20)
+            return self._s3.upload_part(**arguments)
+
+    asyncio.run(upload(Waits(s3), stream(b"x" * (streams.AT_ONCE * PART), size=PART), **TARGET))
+    assert s3.head_object(**TARGET)["ContentLength"] == streams.AT_ONCE * PART
+
+
+def test_a_part_goes_as_soon_as_it_is_whole(s3):
+    """And does not wait, in the memory, for a byte of the next one."""
+    came = threading.Event()
+
+    class Tells(Counted):
+        def upload_part(self, **arguments):
+            came.set()
+            return self._s3.upload_part(**arguments)
+
+    async def stalls():
+        yield b"x" * PART
+        assert await asyncio.to_thread(came.wait, 20)
+        yield b"y"
+
+    asyncio.run(upload(Tells(s3), stalls(), **TARGET))
+    assert s3.head_object(**TARGET)["ContentLength"] == PART + 1
+
+
 def test_parts_come_down_ahead_and_in_order(s3):
     data = os.urandom(6 * PART)
     s3.put_object(Body=data, **TARGET)
@@ -244,6 +274,22 @@ def test_beyond_many_parts_they_are_larger(monkeypatch):
 
 
 # --- the memory that transfers share ---
+
+
+@pytest.mark.parametrize("workers", [None, 1, 4])
+def test_the_workers_of_a_host_share_an_eighth_of_its_memory(monkeypatch, workers):
+    def budget():
+        # It is reckoned once and kept.
+        return streams.budget.__wrapped__().total
+
+    monkeypatch.delenv("MLFLOW_SERVER_WORKERS", raising=False)
+    if workers:
+        monkeypatch.setenv("MLFLOW_SERVER_WORKERS", str(workers))
+    assert streams.LEAST <= budget() <= streams.MOST
+    monkeypatch.setattr(streams, "LEAST", 0)
+    monkeypatch.setattr(streams, "MOST", 1 << 60)
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    assert budget() == memory // 8 // (workers or 1)
 
 
 def test_slow_downloads_hold_no_more_than_the_budget(s3):
@@ -327,6 +373,21 @@ def test_s3_is_asked_for_no_more_than_there_is_memory_for(s3):
     assert asyncio.run(read(full)) == asked == [PIECE] * (2 * PART // PIECE)
     asked.clear()
     assert asyncio.run(read(Budget(20 * PART))) == asked == [PART] * 2
+
+
+def test_a_store_that_knows_no_ranges_gives_all_at_once(s3):
+    data = os.urandom(2 * PART + 5)
+    s3.put_object(Body=data, **TARGET)
+    asked = []
+
+    class Whole:
+        meta = s3.meta
+
+        def get_object(self, Range, **about):
+            asked.append(Range)
+            return s3.get_object(**about)
+
+    assert asyncio.run(download(Whole())) == (len(data), data) and len(asked) == 1
 
 
 def test_a_download_goes_on_where_an_answer_of_s3_breaks_off(s3):
