@@ -48,7 +48,7 @@ CASES = [
     ("extra_routes", {"extra_routes": ["/ajax-api/3.0/mlflow/assistant"]}, "neither MLflow's assistant"),
     ("extra_routes", {"extra_routes": ["/ajax-api/3.0/mlflow/"]}, "nor the beginning of all routes"),
     ("shortcuts", {"shortcuts": "perhaps"}, "unable to convert to bool"),
-    ("shortcuts_left_out", {"shortcuts_left_out": ["login"]}, "one or more of: logins, classic, reads"),
+    ("shortcuts_left_out", {"shortcuts_left_out": ["login"]}, "one or more of: classic, reads"),
     ("trusted_proxies", {"trusted_proxies": ["0.0.0.0/0"]}, "opens the server to the whole internet"),
     ("trusted_proxies", {"trusted_proxies": ["lb.example.com"]}, "is not a network in CIDR notation"),
     ("public_name", {"public_name": "https://mlflow.example.com"}, "without scheme, port or path"),

@@ -262,6 +262,8 @@ def test_a_worker_opens_no_store_on_a_schema_that_is_not_its_own(monkeypatch):
 
     monkeypatch.setenv("MLFLOW_AUTH_CONFIG_PATH", "/etc/mlflow/auth.ini")
     monkeypatch.setattr(application.schema, "refuse_another", another)
+    monkeypatch.setattr(application, "import_everything", lambda: None)
+    monkeypatch.setattr(application, "ground", lambda: None)
     for name in ("_application", "_open_stores", "_fit_pools"):
         monkeypatch.setattr(application, name, opened)
     with pytest.raises(SystemExit, match=r"for MLflow 3\.99, whether with users: True"):
@@ -281,6 +283,8 @@ def test_a_worker_gives_up_a_silent_store_before_it_opens_one(monkeypatch):
         raise Enough(config.connect_timeout, config.read_timeout, config.retries["total_max_attempts"])
 
     monkeypatch.setattr(application.schema, "refuse_another", lambda **_given: None)
+    monkeypatch.setattr(application, "import_everything", lambda: None)
+    monkeypatch.setattr(application, "ground", lambda: None)
     monkeypatch.setattr(application, "_fit_pools", lambda: None)
     monkeypatch.setattr(application.environment, "set_internal_variables", lambda: None)
     monkeypatch.setattr(application, "_application", make)

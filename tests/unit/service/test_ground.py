@@ -188,6 +188,5 @@ def test_what_may_be_left_out_is_what_can_be(monkeypatch):
 
     role = Path(__file__).resolve().parents[3] / "roles" / "mlflow_server"
     spec = yaml.safe_load((role / "meta" / "argument_specs.yml").read_text())["argument_specs"]["main"]["options"]
-    # mlflow-gc is no part of the server: it removes nothing where its ground has moved.
-    shortcuts = [patch.name for patch in patches.ALL if patch.kind == SHORTCUT and patch.name != "gc"]
+    shortcuts = [patch.name for patch in patches.ALL if patch.kind == SHORTCUT and patch.optional]
     assert spec["mlflow_server_shortcuts_left_out"]["choices"] == shortcuts

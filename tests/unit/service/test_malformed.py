@@ -15,6 +15,7 @@ from types import SimpleNamespace
 import pytest
 from flask import Flask, Response, abort, request
 from sqlalchemy import create_engine, text
+from sqlalchemy.dialects import plugins
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "roles" / "mlflow_server" / "files" / "service"))
 
@@ -148,7 +149,7 @@ def test_mlflows_own_answers_stay():
 
 
 @pytest.mark.parametrize(
-    "module", ["os", "botocore.client", "sqlalchemy.engine.base", "psycopg2.extras", "importlib", "urllib3.util"]
+    "module", ["os", "botocore.client", "sqlalchemy.engine.base", "psycopg2.pool", "importlib", "urllib3.util"]
 )
 def test_what_the_world_outside_answers_is_the_servers(module):
     error = raised(handler, in_module(module, "def f(): raise ValueError('x')"))
@@ -168,6 +169,17 @@ def test_a_text_that_the_database_has_none_for_is_the_requests(server, value):
     engine.dispose()
     assert whose(error, True, RULE) == MALFORMED and whose(wrapped(error), True, RULE) == MALFORMED
     assert whose(other, True, RULE) is None
+
+
+def test_and_so_it_is_where_many_rows_are_changed_at_once(server):
+    plugins.register("mlflow_server", "mlflow_service.database.engine", "Plugin")
+    engine = create_engine(f"postgresql+psycopg2://mlflow@/postgres?host={server}&plugin=mlflow_server")
+    with engine.begin() as connection:
+        connection.execute(text("CREATE TEMPORARY TABLE tags (key text, value text)"))
+        rows = [{"key": key, "value": "a\0b"} for key in ("a", "b")]
+        error = raised(store, lambda: connection.execute(text("UPDATE tags SET value = :value WHERE key = :key"), rows))
+    engine.dispose()
+    assert whose(wrapped(error), True, RULE) == MALFORMED
 
 
 def test_a_variable_of_the_environment_that_is_missing_is_the_servers():

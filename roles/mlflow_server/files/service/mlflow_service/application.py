@@ -119,6 +119,7 @@ def _patch(fastapi_app):
         artifacts.store_in_parts()
     if used(artifacts.DOWNLOADING):
         artifacts.fetch_in_parts(fastapi_app)
+    artifacts.bound_parts()
     sources.keep_to_the_server()
     traces.bound_expansion()
     if not used(classic.PATCH):
@@ -132,7 +133,9 @@ def _guard(app, fastapi_app):
     from mlflow.server import app as flask_app
 
     connections = sum(int(os.environ[f"MLFLOW_SQLALCHEMYSTORE_{name}"]) for name in ("POOL_SIZE", "MAX_OVERFLOW"))
-    app = routes.NoAssistant(Admission(Proxied(app), connections))
+    through = {"PUT": ground().has(artifacts.STORING), "GET": ground().has(artifacts.DOWNLOADING)}
+    admission = Admission(Proxied(app), connections, lambda scope: streams.is_stream(scope) and through[scope["method"]])
+    app = routes.NoAssistant(admission)
     app = bodies.Bodies(app, streams.is_upload)
     there = routes.Routes()
     routes.close_flask(flask_app, there)
@@ -162,6 +165,9 @@ def create_app():
     """Make the application for one worker; the first worker that gets here makes the unit ready."""
     # A fork has its parent's command line; this is what tells them apart.
     Path("/proc/self/comm").write_text("mlflow-worker", encoding="ascii")
+    # Before anything is put into MLflow. In a fork that is done, and another process has to import it.
+    import_everything()
+    ground()
     # It has no request yet. uvicorn would only note that it shall end, and MLflow tries a database that does not let it in
     # for a hundred seconds.
     noted = signal.signal(signal.SIGTERM, signal.SIG_DFL)
@@ -185,7 +191,7 @@ def create_app():
     errors.say_nothing_of_the_database()
     signal.signal(signal.SIGTERM, noted)
     _tell_systemd(f"READY=1\nSTATUS=MLflow {VERSION} serves")
-    app = Readiness(app)
+    app = Readiness(app, left_out=ground().left_out)
     app = metrics.measure(app, VERSION, stores) if is_measured() else app
     return bodies.Lingering(app)
 

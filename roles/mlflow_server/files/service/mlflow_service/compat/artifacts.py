@@ -11,7 +11,7 @@ import json
 import posixpath
 from mimetypes import guess_type
 
-from mlflow_service.compat.ground import Moved, Patch
+from mlflow_service.compat.ground import GUARD, Moved, Patch
 from mlflow_service.http.bodies import MIB
 from mlflow_service.transfer.streams import (
     MISSING,
@@ -31,17 +31,25 @@ PATHS = tuple(f"{prefix}/2.0/mlflow-artifacts/artifacts/{{artifact_path:path}}" 
 
 def _nobody_else_decides():
     """:raises Moved: where MLflow's route for downloads has something that decides before it."""
-    from mlflow.server.fastapi_app import app
+    from mlflow.server.artifact_router import artifact_router
 
-    for route in app.routes:
+    # create_fastapi_app, which takes this router in, is among what has to be known.
+    if artifact_router.dependencies:
+        raise Moved("the routes of artifacts depend on more than they did")
+    found = []
+    for route in artifact_router.routes:
         if getattr(route, "path", None) in PATHS and "GET" in route.methods:
+            found.append(route.path)
             if route.dependencies or route.dependant.dependencies:
                 raise Moved(f"GET {route.path} depends on more than it did")
+    if sorted(found) != sorted(PATHS):
+        raise Moved("artifacts are fetched from other routes")
 
 
 STORING = Patch(
     "uploads",
     "artifacts go to S3 in parts as they come",
+    without="all of an artifact is on the server's disk first, and one that is not there is a failure on the web page",
     uses=(
         "mlflow.store.artifact.artifact_repository_registry:_artifact_repository_registry.register",
         "mlflow.store.artifact.artifact_repo:StreamUploadMixin.log_artifact_from_async_stream",
@@ -54,7 +62,6 @@ STORING = Patch(
             f"{S3}.{name}"
             for name in (
                 "__init__", "_upload_file", "log_artifact", "parse_s3_compliant_uri", "get_s3_file_upload_extra_args",
-                "create_multipart_upload",
             )
         ),
     ),
@@ -62,6 +69,7 @@ STORING = Patch(
 DOWNLOADING = Patch(
     "downloads",
     "artifacts come from S3 in parts as they are asked for",
+    without="all of an artifact is on the server's disk first",
     uses=tuple(
         f"{ROUTER}:{name}"
         for name in (
@@ -69,10 +77,33 @@ DOWNLOADING = Patch(
             "_guess_mime_type", "_content_disposition",
         )
     ),
-    replaces=(f"{ROUTER}:download_artifact",),
+    replaces=(f"{ROUTER}:download_artifact", "mlflow.server.fastapi_app:create_fastapi_app"),
     looks=(_nobody_else_decides,),
     needs=("uploads",),
 )  # fmt: skip
+
+
+PARTS = Patch(
+    "parts",
+    "an upload in parts has no more of them than a store takes",
+    kind=GUARD,
+    uses=(f"{S3}.create_multipart_upload",),
+)
+
+
+def bound_parts():
+    """MLflow signs as many addresses as it is asked for, which is minutes of a processor for a number that no store takes."""
+    from mlflow.exceptions import MlflowException
+    from mlflow.store.artifact.s3_artifact_repo import S3ArtifactRepository
+
+    begins = S3ArtifactRepository.create_multipart_upload
+
+    def create_multipart_upload(self, local_file, num_parts=1, *more, **named):
+        if num_parts > MOST_PARTS:
+            raise MlflowException.invalid_parameter_value(f"num_parts is {num_parts}; it must be {MOST_PARTS} or less.")
+        return begins(self, local_file, num_parts, *more, **named)
+
+    S3ArtifactRepository.create_multipart_upload = create_multipart_upload
 
 
 def store_in_parts():
@@ -107,12 +138,6 @@ def store_in_parts():
             except BotoCoreError:
                 pass
             return False
-
-        def create_multipart_upload(self, local_file, num_parts=1, artifact_path=None):
-            # MLflow signs as many addresses as it is asked for, which is minutes of a processor for a number that no store takes.
-            if num_parts > MOST_PARTS:
-                raise MlflowException.invalid_parameter_value(f"num_parts is {num_parts}; it must be {MOST_PARTS} or less.")
-            return super().create_multipart_upload(local_file, num_parts, artifact_path)
 
         async def client(self):
             # To make one takes a tenth of a second.

@@ -14,6 +14,9 @@ PATCH = Patch(
     "logins",
     "who is calling is asked once, before all else",
     auth=True,
+    # Who is calling is a matter of security and nothing to look for a fault without.
+    optional=False,
+    without="wrong passwords are not limited, and a user who was removed is one for mlflow_server_auth_cache_ttl seconds more",
     uses=tuple(f"{AUTH}:{name}" for name in ("User", "auth_config", "is_unprotected_route", "_USER_AUTH_CACHE")),
     replaces=tuple(
         f"{AUTH}:{name}"
@@ -40,7 +43,7 @@ def take_over():
     nobody = generate_password_hash(secrets.token_urlsafe(16))
     recycle = float(os.environ["MLFLOW_SQLALCHEMYSTORE_POOL_RECYCLE"])
 
-    read = Users(client.connect, psycopg2.OperationalError, auth.User, recycle)
+    read = Users(client.connect, (psycopg2.OperationalError, psycopg2.InterfaceError), auth.User, recycle)
 
     def matches(row, password):
         # An unknown name takes as long as a wrong password, so that the time tells nobody which names there are.

@@ -10,6 +10,8 @@ STORE = "mlflow.store.tracking.sqlalchemy_store:SqlAlchemyStore"
 PATCH = Patch(
     "gc",
     "mlflow-gc has MLflow delete rows in transactions of its own",
+    optional=False,
+    without="mlflow-gc removes nothing",
     replaces=tuple(f"{STORE}.{name}" for name in ("_hard_delete_run", "_hard_delete_logged_model", "_hard_delete_experiment")),
 )
 

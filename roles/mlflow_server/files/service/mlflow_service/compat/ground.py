@@ -5,7 +5,7 @@
 A patch names what it uses, and whose work it does in its own way. Of the latter the source has to be one that somebody has
 read: known.json has a fingerprint of each, by the versions of MLflow that have it. Where the ground has moved
 
-- a shortcut is left out, and MLflow's own way is taken: slower, never different;
+- a shortcut is left out, and MLflow's own way is taken: slower, and different only in what the patch says;
 - a guard, which keeps somebody from something that MLflow allows, is not: the version is refused;
 - neither is what the service can't start without.
 """
@@ -41,6 +41,8 @@ class Patch:
     :ivar looks: Functions that look further and raise Moved.
     :ivar auth: Whether it is there for deployments with logins alone.
     :ivar needs: Patches that it builds on, by their names; they come before it.
+    :ivar without: What is different where it is left out, besides how long something takes.
+    :ivar optional: Whether it is left out for whoever asks for that.
     """
 
     name: str
@@ -52,6 +54,8 @@ class Patch:
     looks: tuple = ()
     auth: bool = False
     needs: tuple = ()
+    without: str = ""
+    optional: bool = True
 
 
 def find(name):
@@ -100,6 +104,9 @@ def moved(patch, fingerprints):
             look()
     except Moved as why:
         return str(why)
+    except Exception as error:
+        # Whatever another version raises where it is looked at.
+        return f"to look at it fails: {type(error).__name__}: {' '.join(str(error).split())[:200]}"
     return ""
 
 
@@ -117,7 +124,7 @@ class Ground:
             if patch.auth and not auth:
                 continue
             why = moved(patch, fingerprints)
-            asked = patch.kind == SHORTCUT and (patch.name in left_out or "all" in left_out)
+            asked = patch.kind == SHORTCUT and patch.optional and (patch.name in left_out or "all" in left_out)
             missing = [name for name in patch.needs if name not in self._used]
             used = not (why or asked or missing)
             self._used |= {patch.name} if used else set()
@@ -126,6 +133,7 @@ class Ground:
                     "name": patch.name,
                     "kind": patch.kind,
                     "what": patch.says,
+                    "without": patch.without,
                     "replaces": [*patch.replaces, *patch.uses],
                     "ground": "moved" if why else "known",
                     "used": used,
@@ -140,7 +148,11 @@ class Ground:
     @property
     def left_out(self):
         """One sentence for each that is left out."""
-        return [f"{found['name']}: {found['why']}" for found in self.found if not found["used"]]
+        return [
+            f"{found['name']}: {found['why']}" + (f" (without it {found['without']})" if found["without"] else "")
+            for found in self.found
+            if not found["used"]
+        ]
 
     @property
     def refused(self):

@@ -21,6 +21,7 @@ ALL = (
     upgrading.PATCH,
     sources.PATCH,
     traces.PATCH,
+    artifacts.PARTS,
     auth.PATCH,
     classic.PATCH,
     store.READING,

@@ -19,6 +19,7 @@ FORKING = Patch(
 DRAINING = Patch(
     "draining",
     "a worker that ends answers what it was asked before, and takes nothing new",
+    without="a restart may cut requests off",
     replaces=("uvicorn.server:Server.shutdown",),
 )
 

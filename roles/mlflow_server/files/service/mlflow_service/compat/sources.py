@@ -50,14 +50,14 @@ def keep_to_the_server():
 
     creates = SqlAlchemyStore.create_experiment
 
-    def create_experiment(self, name, artifact_location=None, tags=None):
+    def create_experiment(self, name, artifact_location=None, *more, **named):
         user = caller()
         # Where users log in and this one is not known here, he may no more than any.
         trusted = user.is_admin if user is not None else not with_logins()
         problem = kind_problem if trusted else location_problem
         if artifact_location and (why := problem(artifact_location)):
             raise MlflowException.invalid_parameter_value(f"Invalid artifact_location '{artifact_location}': {why}.")
-        return creates(self, name, artifact_location, tags)
+        return creates(self, name, artifact_location, *more, **named)
 
     SqlAlchemyStore.create_experiment = create_experiment
 

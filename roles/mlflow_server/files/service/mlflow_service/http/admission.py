@@ -38,8 +38,11 @@ class Admission:
 
     FREE = ("/static-files/", "/health")
 
-    def __init__(self, app, connections):
-        self._app = app
+    def __init__(self, app, connections, passes=is_stream):
+        """
+        :arg passes: Whether a request's artifact passes through in parts, which has a budget and threads of its own.
+        """
+        self._app, self._passes = app, passes
         self._limit = max(connections - 1, 1)
         self._turns = self._graphql = self._store = None
 
@@ -53,8 +56,7 @@ class Admission:
             self._graphql = asyncio.Semaphore(min(GRAPHQL_TURNS, self._limit))
             self._store = Budget(STORE_TURNS)
         path = scope["path"]
-        # Streams have a budget and threads of their own.
-        if path.startswith(self.FREE) or is_stream(scope):
+        if path.startswith(self.FREE) or self._passes(scope):
             await self._carry_out(scope, receive, send)
         elif STORE.fullmatch(path):
             await self._with_the_store(scope, receive, send)

@@ -62,8 +62,8 @@ OUTSIDE = re.compile(
     r"(os|posixpath|pathlib|shutil|tempfile|socket|ssl|http|urllib\.request|urllib3|requests|boto3|botocore|s3transfer|psycopg2"
     r"|sqlalchemy|importlib|_frozen_importlib|_frozen_importlib_external)(\.|$)"
 )
-# The driver itself is no Python, so this is where its errors begin.
-DRIVEN_FROM = "sqlalchemy.engine.default"
+# The driver itself is no Python, so this is where its errors begin; that of many rows at once has a helper that is.
+DRIVEN_FROM = ("sqlalchemy.engine.default", "psycopg2.extras", "sqlalchemy.dialects.postgresql.psycopg2")
 # The rules whose answers come from the artifact store as well.
 ARTIFACTS = re.compile(r"artifact")
 # What S3 says of an upload in parts, and what it comes to.
@@ -119,7 +119,7 @@ def _names_no_experiment(error):
 
 def _is_no_text(error, frames):
     """Whether the driver could not write a value down, which it says by a ValueError where SQLAlchemy hands it a statement."""
-    return isinstance(error, ValueError) and bool(frames) and frames[-1][0] == DRIVEN_FROM
+    return isinstance(error, ValueError) and bool(frames) and frames[-1][0] in DRIVEN_FROM
 
 
 def reason(error):

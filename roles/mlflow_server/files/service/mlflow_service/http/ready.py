@@ -18,6 +18,7 @@ import json
 import logging
 import os
 import time
+from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import urlsplit
 
 import psycopg2
@@ -111,8 +112,14 @@ NEEDED = ("database",)
 class Readiness:
     """An ASGI application that answers PATH itself and leaves the rest to another one."""
 
-    def __init__(self, app, checks=None):
+    def __init__(self, app, checks=None, left_out=()):
+        """
+        :arg left_out: What details say besides: of the service's own ways those that are not taken, one sentence for each.
+        """
         self._app = app
+        self._left_out = list(left_out)
+        # Of its own: what else uses those of the loop must not make this server look as if it were not there.
+        self._threads = ThreadPoolExecutor(len(checks or CHECKS), thread_name_prefix="ready")
         self._checks = checks or CHECKS
         self._lock = None
         self._found = {}
@@ -126,12 +133,13 @@ class Readiness:
         asked = scope.get("query_string", b"").decode("latin-1").split("&")
         ready = not any(why for name, why in found.items() if name in NEEDED or name in asked)
         details = any(name == b"x-ready-details" and value for name, value in scope["headers"])
-        body = json.dumps(
-            {
-                "ready": ready,
-                "checks": {name: (why if details and why else "failed" if why else "ok") for name, why in found.items()},
-            }
-        ).encode()
+        said = {
+            "ready": ready,
+            "checks": {name: (why if details and why else "failed" if why else "ok") for name, why in found.items()},
+        }
+        if details and self._left_out:
+            said["left_out"] = self._left_out
+        body = json.dumps(said).encode()
         headers = [
             (b"content-type", b"application/json"),
             (b"content-length", str(len(body)).encode()),
@@ -156,7 +164,8 @@ class Readiness:
     async def _ask(self, name):
         """Nothing, or what is wrong."""
         try:
-            await asyncio.wait_for(asyncio.to_thread(self._checks[name]), CHECK_SECONDS)
+            look = asyncio.get_running_loop().run_in_executor(self._threads, self._checks[name])
+            await asyncio.wait_for(look, CHECK_SECONDS)
         except TimeoutError:
             return f"no answer in {CHECK_SECONDS:.0f} s"
         except Exception as error:
