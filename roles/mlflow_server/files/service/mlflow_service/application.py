@@ -120,6 +120,8 @@ def _patch(fastapi_app):
     if used(artifacts.DOWNLOADING):
         artifacts.fetch_in_parts(fastapi_app)
     artifacts.bound_parts()
+    if used(artifacts.ABSENT):
+        artifacts.tell_what_is_not_there()
     sources.keep_to_the_server()
     traces.bound_expansion()
     if not used(classic.PATCH):

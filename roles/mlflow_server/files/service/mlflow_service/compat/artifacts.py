@@ -49,7 +49,7 @@ def _nobody_else_decides():
 STORING = Patch(
     "uploads",
     "artifacts go to S3 in parts as they come",
-    without="all of an artifact is on the server's disk first, and one that is not there is a failure on the web page",
+    without="all of an artifact is on the server's disk first",
     uses=(
         "mlflow.store.artifact.artifact_repository_registry:_artifact_repository_registry.register",
         "mlflow.store.artifact.artifact_repo:StreamUploadMixin.log_artifact_from_async_stream",
@@ -106,11 +106,49 @@ def bound_parts():
     S3ArtifactRepository.create_multipart_upload = create_multipart_upload
 
 
-def store_in_parts():
-    """Let MLflow's store on S3 take streams."""
+ABSENT = Patch(
+    "missing",
+    "an artifact that is not there is answered with 404",
+    optional=False,
+    without="it is a failure of the server's, which clients try again for minutes",
+    uses=(f"{S3}.download_artifacts", f"{S3}._get_s3_client", f"{S3}.parse_s3_compliant_uri"),
+)
+
+
+def tell_what_is_not_there():
+    """What the web page shows. MLflow makes a failure of its own of one that is not there."""
     from botocore.exceptions import BotoCoreError, ClientError
     from mlflow.exceptions import MlflowException
     from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST
+    from mlflow.store.artifact.s3_artifact_repo import S3ArtifactRepository
+
+    fetches = S3ArtifactRepository.download_artifacts
+
+    def is_missing(store, path):
+        bucket, root = store.parse_s3_compliant_uri(store.artifact_uri)
+        owner = getattr(store, "_bucket_owner_params", {})
+        try:
+            store._get_s3_client().head_object(Bucket=bucket, Key=posixpath.join(root, path), **owner)
+        except ClientError as error:
+            return error.response["Error"]["Code"] in MISSING
+        except BotoCoreError:
+            pass
+        return False
+
+    def download_artifacts(self, artifact_path, *more, **named):
+        try:
+            return fetches(self, artifact_path, *more, **named)
+        except Exception as error:
+            if is_missing(self, artifact_path):
+                raise MlflowException("There is no such artifact.", RESOURCE_DOES_NOT_EXIST) from error
+            raise
+
+    S3ArtifactRepository.download_artifacts = download_artifacts
+
+
+def store_in_parts():
+    """Let MLflow's store on S3 take streams."""
+    from botocore.exceptions import BotoCoreError, ClientError
     from mlflow.store.artifact import artifact_repository_registry as registry
     from mlflow.store.artifact.artifact_repo import StreamUploadMixin
     from mlflow.store.artifact.s3_artifact_repo import S3ArtifactRepository
@@ -119,25 +157,6 @@ def store_in_parts():
         def target(self, path):
             bucket, root = self.parse_s3_compliant_uri(self.artifact_uri)
             return {"Bucket": bucket, "Key": posixpath.join(root, path), **self._bucket_owner_params}
-
-        def download_artifacts(self, artifact_path, dst_path=None, **options):
-            # What the web page shows. MLflow makes a failure of its own of one that is not there, which clients try again for
-            # minutes.
-            try:
-                return super().download_artifacts(artifact_path, dst_path, **options)
-            except Exception as error:
-                if self._is_missing(artifact_path):
-                    raise MlflowException("There is no such artifact.", RESOURCE_DOES_NOT_EXIST) from error
-                raise
-
-        def _is_missing(self, path):
-            try:
-                self._get_s3_client().head_object(**self.target(path))
-            except ClientError as error:
-                return error.response["Error"]["Code"] in MISSING
-            except BotoCoreError:
-                pass
-            return False
 
         async def client(self):
             # To make one takes a tenth of a second.

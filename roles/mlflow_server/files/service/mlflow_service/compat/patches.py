@@ -26,6 +26,7 @@ ALL = (
     classic.PATCH,
     store.READING,
     store.INPUTS,
+    artifacts.ABSENT,
     artifacts.STORING,
     artifacts.DOWNLOADING,
     deletion.PATCH,
