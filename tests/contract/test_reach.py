@@ -15,9 +15,9 @@ OF_THE_CONTROLLER = re.compile(
     r"(assert|fail|debug|set_fact|meta|pause|include_|import_|add_host|validate_argument_spec|group_by)"
 )
 WORDS = set(
-    "name when vars register loop loop_control become become_user no_log diff check_mode changed_when failed_when until retries delay "
-    "tags run_once delegate_to delegate_facts any_errors_fatal ignore_errors ignore_unreachable throttle environment module_defaults "
-    "connection notify timeout args block rescue always async poll".split()
+    "name when vars register loop loop_control become become_user no_log diff check_mode changed_when failed_when until retries "
+    "delay tags run_once delegate_to delegate_facts any_errors_fatal ignore_errors ignore_unreachable throttle environment "
+    "module_defaults connection notify timeout args block rescue always async poll".split()
 )
 
 
