@@ -174,6 +174,23 @@ def test_who_waits_for_the_store_is_told_so_in_the_end(monkeypatch):
     assert mlflow.sent[0]["status"] == 503 and (b"retry-after", b"10") in mlflow.sent[0]["headers"]
 
 
+def test_an_artifact_that_does_not_pass_through_takes_a_turn_of_the_store(monkeypatch):
+    """MLflow then writes all of it to the disk, in threads that others need, too."""
+    monkeypatch.setattr(admission, "STORE_WAIT", 0.05)
+    mlflow = Hanging()
+
+    async def run():
+        let_in = Admission(mlflow.app, 15, passes=lambda scope: False)
+        clicks = [asyncio.create_task(mlflow.ask(let_in, LIST)) for _ in range(4)]
+        await asyncio.sleep(0.01)
+        await asyncio.wait_for(mlflow.ask(let_in, ARTIFACT, "GET"), 1)
+        for click in clicks:
+            click.cancel()
+
+    asyncio.run(run())
+    assert mlflow.sent[0]["status"] == 503 and ARTIFACT not in mlflow.answered
+
+
 @pytest.mark.parametrize(
     "method, path", [("GET", ARTIFACT), ("PUT", ARTIFACT), ("GET", "/health"), ("GET", "/static-files/x.js")]
 )

@@ -7,7 +7,9 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -39,6 +41,32 @@ async def ask(application, path="/ready", method="GET", details=False, query=b""
 
 def fail():
     raise ConnectionError("no route to db.example.com")
+
+
+@pytest.mark.parametrize("details", [False, True])
+def test_what_is_left_out_is_among_the_details(details):
+    application = ready.Readiness(below, {"database": lambda: None}, left_out=["reads: something has moved"])
+    status, body = asyncio.run(ask(application, details=details))
+    assert status == 200 and json.loads(body)["ready"]
+    assert json.loads(body).get("left_out") == (["reads: something has moved"] if details else None)
+    assert "left_out" not in json.loads(asyncio.run(ask(ready.Readiness(below, {"database": fail}), details=True))[1])
+
+
+def test_it_has_threads_of_its_own():
+    """Whoever keeps those of the loop busy must not make this server look as if it were not there."""
+    application = ready.Readiness(below, {"database": lambda: None})
+
+    async def run():
+        loop, over = asyncio.get_running_loop(), threading.Event()
+        loop.set_default_executor(ThreadPoolExecutor(1))
+        busy = loop.run_in_executor(None, over.wait)
+        try:
+            return await asyncio.wait_for(ask(application), 2)
+        finally:
+            over.set()
+            await busy
+
+    assert asyncio.run(run())[0] == 200
 
 
 def test_what_is_not_asked_here_is_mlflows():
