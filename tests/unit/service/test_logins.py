@@ -16,7 +16,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "roles" / "mlflow_server" / "files" / "service"))
 
-from mlflow_service.compat.auth import take_over  # noqa: E402
+from mlflow_service.compat.auth import remember_nobody, take_over  # noqa: E402
 from mlflow_service.http import logins  # noqa: E402
 from mlflow_service.http.logins import Allowance, Checks, Logins, Rows, Throttled, Turns, Users, credentials, refusal_of  # noqa: E402
 
@@ -779,3 +779,12 @@ def test_guesses_are_counted_where_the_addresses_are_those_of_clients(auth, monk
         return isinstance(found[-1][0], Throttled)
 
     assert asyncio.run(guess()) is limits
+
+
+def test_where_logins_are_mlflows_own_nobody_is_remembered_who_may_be_gone(auth):
+    auth._USER_AUTH_CACHE = {"ada": "a user"}
+    remember_nobody()
+    assert auth._USER_AUTH_CACHE is None
+    del auth._USER_AUTH_CACHE
+    remember_nobody()
+    assert not hasattr(auth, "_USER_AUTH_CACHE")

@@ -149,6 +149,8 @@ def _guard(app, fastapi_app):
     )
     if ground().has(auth.PATCH):
         app = logins.Logins(app, *auth.take_over())
+    elif with_logins():
+        auth.remember_nobody()
     return app
 
 

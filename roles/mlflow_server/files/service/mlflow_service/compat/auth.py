@@ -16,7 +16,7 @@ PATCH = Patch(
     auth=True,
     # Who is calling is a matter of security and nothing to look for a fault without.
     optional=False,
-    without="wrong passwords are not limited, and a user who was removed is one for mlflow_server_auth_cache_ttl seconds more",
+    without="wrong passwords are not limited, and each request takes as long as checking a password does",
     uses=tuple(f"{AUTH}:{name}" for name in ("User", "auth_config", "is_unprotected_route", "_USER_AUTH_CACHE")),
     replaces=tuple(
         f"{AUTH}:{name}"
@@ -29,6 +29,17 @@ PATCH = Patch(
         )
     ),
 )
+
+
+def remember_nobody():
+    """
+    Where logins are MLflow's own: its memory of them is each process's, so that whoever was removed would be let in by the others,
+    and it fails on what is no name and password. Without it MLflow asks its database each time.
+    """
+    from mlflow.server import auth
+
+    if hasattr(auth, "_USER_AUTH_CACHE"):
+        auth._USER_AUTH_CACHE = None
 
 
 def take_over():
