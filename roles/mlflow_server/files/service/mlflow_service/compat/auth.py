@@ -33,7 +33,7 @@ PATCH = Patch(
 
 def remember_nobody():
     """
-    Where logins are MLflow's own: its memory of them is each process's, so that whoever was removed would be let in by the others,
+    Where logins are MLflow's own. Its memory of them is each process's, so that whoever was removed is let in by the others,
     and it fails on what is no name and password. Without it MLflow asks its database each time.
     """
     from mlflow.server import auth
