@@ -34,11 +34,13 @@ def reject_proxied_artifact_download():
 
 @artifact_router.get('''
 LAYER = '''
-@app.middleware("http")
-async def new_layer(request, call_next):
-    response = await call_next(request)
-    response.headers["x-new-layer"] = "1"
-    return response
+    @fastapi_app.middleware("http")
+    async def new_layer(request, call_next):
+        response = await call_next(request)
+        response.headers["x-new-layer"] = "1"
+        return response
+
+    return fastapi_app
 '''
 
 
@@ -65,7 +67,9 @@ def moved(name, text):
         refuses = r"@artifact_router.get(\1, dependencies=[Depends(reject_proxied_artifact_download)])"
         return re.sub(r'@artifact_router\.get\(\s*("[^"]*")\)', refuses, text)
     if name == APP:
-        return text + LAYER
+        before, end, after = text.rpartition("\n    return fastapi_app\n")
+        assert end
+        return before + LAYER + after
     if name == "mlflow/cli/__init__.py":
         return text.replace("_hard_delete_run", "_delete_run_for_good")
     return text

@@ -404,7 +404,7 @@ def test_a_login_can_not_lock_what_runs_lock(deployment, second):
         f"text = open({SERVICE_FILE!r}).read()\n"
         "known = dict(line.split('=', 1) for line in text.splitlines() if '=' in line)\n"
         f"known.update(user={login['username']!r}, password={login['password']!r}, dbname='postgres')\n"
-        "for role in ('', 'SET ROLE NONE'):\n"
+        "for role in ('SELECT 1', 'SET ROLE NONE'):\n"
         "    with client.connect('', autocommit=False, **known) as connection:\n"
         "        connection.execute(role)\n"
         "        try:\n            connection.execute('COMMENT ON ROLE mlflow_owner_lock IS NULL')\n"
