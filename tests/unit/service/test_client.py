@@ -9,10 +9,11 @@ from pathlib import Path
 
 import psycopg2
 import pytest
+from sqlalchemy import text
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "roles" / "mlflow_server" / "files" / "service"))
 
-from mlflow_service.database import client  # noqa: E402
+from mlflow_service.database import client, gc  # noqa: E402
 
 
 @pytest.fixture
@@ -70,6 +71,24 @@ def test_the_end_of_a_connection_is_told_as_what_it_was(about, autocommit):
         connection.execute("INSERT INTO kept VALUES ('x')")
     assert connection.closed
     assert kept(about) == []
+
+
+def test_what_mlflow_deletes_is_in_the_transaction_of_the_connection_that_holds_it(about):
+    """As mlflow-gc has it: SQLAlchemy's session on this very connection, and what is asked beside it."""
+    with client.connect(about) as connection:
+        rows = gc.Rows(connection, None)
+        for _ in range(2):
+            with rows.transaction():
+                rows._session.execute(text("INSERT INTO kept VALUES ('by the session')"))
+                rows.execute("INSERT INTO kept VALUES (%s)", ("beside it",))
+                assert kept(about) == []
+            assert kept(about) == ["beside it", "by the session"] and connection.autocommit
+            rows.execute("DELETE FROM kept")
+            assert kept(about) == []
+        with pytest.raises(KeyError), rows.transaction():
+            rows._session.execute(text("INSERT INTO kept VALUES ('x')"))
+            raise KeyError
+        assert kept(about) == [] and not connection.closed and connection.autocommit
 
 
 def test_who_closes_it_himself_may(about):

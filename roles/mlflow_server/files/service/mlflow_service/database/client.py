@@ -17,6 +17,11 @@ STORE_URI = "postgresql+psycopg2:///?service=mlflow&plugin=mlflow_server"
 class Connection(psycopg2.extensions.connection):
     """One that executes by itself. `with` ends its transaction, and closes it."""
 
+    @property
+    def connection(self):
+        """Itself: what has `execute` is a cursor to psycopg2's own helpers, which ask it for its connection."""
+        return self
+
     def execute(self, statement, given=None):
         """Return the cursor. Without `given`, a % in the statement is one."""
         cursor = self.cursor()
