@@ -13,13 +13,20 @@ from repository import ROOT, load_yaml
 # Where tasks are, and in playbooks/vars some files that have none.
 FILES = sorted((ROOT / "roles").glob("*/tasks/*.yml")) + sorted((ROOT / "playbooks").rglob("*.yml"))
 INNER = ("block", "rescue", "always", "tasks", "pre_tasks", "post_tasks", "handlers")
+# What a block says for the tasks in it, as far as somebody asks.
+HANDED_DOWN = ("no_log", "diff", "become", "delegate_to", "any_errors_fatal")
 # What Ansible leaves out of a module's arguments.
 OMITTED = "(left out)"
 
 
 def tasks_of(path: Path) -> list[dict]:
     """Every task of a file, in its order, those within blocks and plays included; with what its blocks say of it."""
-    return list(_inner(load_yaml(path), {}))
+    return tasks_in(load_yaml(path))
+
+
+def tasks_in(items: list | None) -> list[dict]:
+    """The same of what a file or a play has."""
+    return list(_inner(items, {}))
 
 
 def _inner(items, around):
@@ -27,7 +34,7 @@ def _inner(items, around):
         if not isinstance(item, dict) or "import_playbook" in item or "ansible.builtin.import_playbook" in item:
             continue
         inner = [key for key in INNER if key in item]
-        handed_down = {key: item[key] for key in ("no_log", "diff") if key in item}
+        handed_down = {key: item[key] for key in HANDED_DOWN if key in item}
         own_vars = {**around.get("vars", {}), **(item.get("vars") or {})}
         below = {**around, **handed_down, "vars": own_vars}
         for key in inner:

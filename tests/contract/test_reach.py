@@ -9,43 +9,27 @@ from pathlib import Path
 
 import pytest
 from repository import ROOT, load_yaml
+from tasks import module_of, tasks_in, tasks_of
 
 # What the controller does by itself.
 OF_THE_CONTROLLER = re.compile(
     r"(assert|fail|debug|set_fact|meta|pause|include_|import_|add_host|validate_argument_spec|group_by)"
 )
-WORDS = set(
-    "name when vars register loop loop_control become become_user no_log diff check_mode changed_when failed_when until retries "
-    "delay tags run_once delegate_to delegate_facts any_errors_fatal ignore_errors ignore_unreachable throttle environment "
-    "module_defaults connection notify timeout args block rescue always async poll".split()
-)
 
 
-def module_of(task: dict) -> str:
-    (module,) = [key for key in task if key not in WORDS] or [""]
-    return module.removeprefix("ansible.builtin.").removeprefix("mlops.mlflow_aws.")
-
-
-def all_tasks(tasks: list, above: dict | None = None):
-    """Each task, with what its blocks say of it."""
-    for task in tasks or []:
-        said = {**(above or {}), **{key: task[key] for key in ("become", "delegate_to", "any_errors_fatal") if key in task}}
-        if "block" in task:
-            for part in ("block", "rescue", "always"):
-                yield from all_tasks(task.get(part), said)
-        else:
-            yield {**said, **task}
+def module_name(task: dict) -> str:
+    """Without its collection; it may have no arguments, or one that is a text."""
+    return next((key.rpartition(".")[2] for key in task if "." in key), "")
 
 
 def talks(task: dict) -> bool:
-    module = module_of(task)
+    module = module_name(task)
     return bool(module) and not OF_THE_CONTROLLER.match(module) and task.get("delegate_to") != "localhost"
 
 
 def brought(path: Path, task: dict) -> Path | None:
     """The file of tasks that a task brings in, where that has a name of its own."""
-    module = module_of(task)
-    arguments = next((value for key, value in task.items() if key.endswith(module)), None) if module else None
+    module, arguments = module_name(task), next((value for key, value in task.items() if "." in key), None)
     if module in ("include_tasks", "import_tasks"):
         name = arguments["file"] if isinstance(arguments, dict) else arguments
         return None if "{{" in name else path.parent / name
@@ -58,7 +42,7 @@ def brought(path: Path, task: dict) -> Path | None:
 def below(path: Path, tasks: list, seen: set | None = None):
     """The tasks, and those that they bring in, with their files."""
     seen = set() if seen is None else seen
-    for task in all_tasks(tasks):
+    for task in tasks_in(tasks):
         yield path, task
         file = brought(path, task)
         if file and file not in seen and file.exists():
@@ -98,14 +82,13 @@ ROLE = ROOT / "roles" / "mlflow_server" / "tasks"
 
 def test_what_is_roots_is_done_as_root():
     """By the task itself, by a block, or by who brings in its file."""
-    files = {path: list(all_tasks(load_yaml(path))) for path in sorted(ROLE.glob("*.yml"))}
+    files = {path: tasks_of(path) for path in sorted(ROLE.glob("*.yml"))}
     by_others: dict[Path, list[bool]] = {}
     for path, tasks in files.items():
         for task in tasks:
             file = brought(path, task)
             if file:
-                module = next(value for key, value in task.items() if key.endswith(module_of(task)))
-                applied = module.get("apply", {}).get("become") if isinstance(module, dict) else None
+                applied = module_of(task)[1].get("apply", {}).get("become")
                 by_others.setdefault(file, []).append(bool(applied or task.get("become")))
     wrong = []
     for path, tasks in files.items():

@@ -21,3 +21,31 @@ def server():
             yield socket
     except postgres.Missing as why:
         pytest.skip(str(why))
+
+
+@pytest.fixture
+def plugin_of_stores():
+    """SQLAlchemy finds the service's plugin, as by the entry point of its venv."""
+    from sqlalchemy.dialects import plugins
+
+    plugins.register("mlflow_server", "mlflow_service.database.engine", "Plugin")
+
+
+@pytest.fixture
+def listeners(monkeypatch):
+    """What comes to listen to SQLAlchemy's events, as (target, name, function): removed again at the end."""
+    from sqlalchemy import event
+
+    found, listens = [], event.listens_for
+
+    def noting(target, name):
+        def decorate(function):
+            found.append((target, name, function))
+            return listens(target, name)(function)
+
+        return decorate
+
+    monkeypatch.setattr(event, "listens_for", noting)
+    yield found
+    for listener in found:
+        event.remove(*listener)

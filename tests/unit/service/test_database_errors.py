@@ -8,8 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from sqlalchemy import create_engine, event, text
-from sqlalchemy.dialects import plugins
+from sqlalchemy import create_engine, text
 from sqlalchemy.engine import Engine
 from sqlalchemy.exc import IntegrityError, OperationalError
 
@@ -24,27 +23,13 @@ PLUGIN = {"MLflow's own": {}, "the service's": {"plugins": ["mlflow_server"]}}
 
 
 @pytest.fixture(params=PLUGIN)
-def engine(server, monkeypatch, request):
+def engine(server, request, plugin_of_stores, listeners):
     """As MLflow makes it, with the service's listener for as long as the test lasts."""
-    plugins.register("mlflow_server", "mlflow_service.database.engine", "Plugin")
-    listeners = []
-    listens = event.listens_for
-
-    def noting(target, name):
-        def decorate(function):
-            listeners.append((target, name, function))
-            return listens(target, name)(function)
-
-        return decorate
-
-    monkeypatch.setattr(event, "listens_for", noting)
     errors.say_nothing_of_the_database()
     made = create_engine(f"postgresql+psycopg2://mlflow@/postgres?host={server}", pool_pre_ping=True, **PLUGIN[request.param])
     yield made
     made.dispose()
     assert listeners[0][:2] == (Engine, "handle_error")
-    for listener in listeners:
-        event.remove(*listener)
 
 
 def end_sessions(engine):

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import create_engine, text
-from sqlalchemy.dialects import plugins
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.pool import NullPool
 
@@ -22,9 +21,8 @@ PID = text("SELECT pg_backend_pid()")
 
 
 @pytest.fixture
-def make(server):
+def make(server, plugin_of_stores):
     made = []
-    plugins.register("mlflow_server", "mlflow_service.database.engine", "Plugin")
 
     def engine(plugin="&plugin=mlflow_server", **options):
         address = f"postgresql+psycopg2://mlflow@/postgres?host={server}{plugin}"

@@ -15,7 +15,7 @@ from types import SimpleNamespace
 import pytest
 from flask import Flask, Response, abort, request
 from sqlalchemy import create_engine, text
-from sqlalchemy.dialects import plugins
+from sqlalchemy.engine import Engine
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "roles" / "mlflow_server" / "files" / "service"))
 
@@ -171,8 +171,7 @@ def test_a_text_that_the_database_has_none_for_is_the_requests(server, value):
     assert whose(other, True, RULE) is None
 
 
-def test_and_so_it_is_where_many_rows_are_changed_at_once(server):
-    plugins.register("mlflow_server", "mlflow_service.database.engine", "Plugin")
+def test_and_so_it_is_where_many_rows_are_changed_at_once(server, plugin_of_stores):
     engine = create_engine(f"postgresql+psycopg2://mlflow@/postgres?host={server}&plugin=mlflow_server")
     with engine.begin() as connection:
         connection.execute(text("CREATE TEMPORARY TABLE tags (key text, value text)"))
@@ -404,33 +403,16 @@ def test_what_mlflow_refuses_is_known_by_where_it_was_raised_and_not_by_who_call
     assert whose(raised(handler, store, refuses, MlflowException("x")), True, RULE) == MALFORMED
 
 
-def test_in_a_request_it_is_known_whether_the_database_was_asked_by_then(monkeypatch):
-    from sqlalchemy import create_engine, event, text
-    from sqlalchemy.engine import Engine
-
-    listeners, listens = [], event.listens_for
-
-    def noting(target, name):
-        def decorate(function):
-            listeners.append((target, name, function))
-            return listens(target, name)(function)
-
-        return decorate
-
-    monkeypatch.setattr(event, "listens_for", noting)
+def test_in_a_request_it_is_known_whether_the_database_was_asked_by_then(listeners):
     forget, asked = malformed._database_is_asked()
-    try:
-        with create_engine("sqlite://").connect() as connection:
-            # Outside of a request nobody asks.
+    with create_engine("sqlite://").connect() as connection:
+        # Outside of a request nobody asks.
+        connection.execute(text("SELECT 1"))
+        with Flask("mlflow").app_context():
+            forget()
+            assert asked() is False
             connection.execute(text("SELECT 1"))
-            with Flask("mlflow").app_context():
-                forget()
-                assert asked() is False
-                connection.execute(text("SELECT 1"))
-                assert asked() is True
-                forget()
-                assert asked() is False
-        assert [listener[0] for listener in listeners] == [Engine]
-    finally:
-        for listener in listeners:
-            event.remove(*listener)
+            assert asked() is True
+            forget()
+            assert asked() is False
+    assert [listener[0] for listener in listeners] == [Engine]

@@ -14,11 +14,12 @@ import argparse
 import contextlib
 import json
 import os
-import re
 import sys
 
+from mlflow_service.database import schema
+
 # The lowest MLflow that this service is for.
-LOWEST = (3, 16, 1)
+LOWEST = "3.16.1"
 
 
 def look(left_out=()):
@@ -31,10 +32,8 @@ def look(left_out=()):
     except Exception as error:
         return {"version": None, "patches": [], "left_out": [], "refused": _does_not_import(error)}
     found = {"version": VERSION, "patches": [], "left_out": [], "refused": ""}
-    numbers = tuple(int(number) for number in re.findall(r"\d+", VERSION)[:3])
-    if numbers < LOWEST:
-        lowest = ".".join(map(str, LOWEST))
-        return {**found, "refused": f"MLflow {VERSION} is older than {lowest}, the oldest that this service is for"}
+    if schema.is_newer(LOWEST, VERSION):
+        return {**found, "refused": f"MLflow {VERSION} is older than {LOWEST}, the oldest that this service is for"}
     from mlflow_service import application
     from mlflow_service.compat import patches
     from mlflow_service.compat.ground import Ground

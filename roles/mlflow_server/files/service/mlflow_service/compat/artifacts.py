@@ -29,6 +29,12 @@ ROUTER, S3 = "mlflow.server.artifact_router", "mlflow.store.artifact.s3_artifact
 PATHS = tuple(f"{prefix}/2.0/mlflow-artifacts/artifacts/{{artifact_path:path}}" for prefix in ("/api", "/ajax-api"))
 
 
+def _target(store, path):
+    """What S3 calls an artifact of this store."""
+    bucket, root = store.parse_s3_compliant_uri(store.artifact_uri)
+    return {"Bucket": bucket, "Key": posixpath.join(root, path), **getattr(store, "_bucket_owner_params", {})}
+
+
 def _nobody_else_decides():
     """:raises Moved: where MLflow's route for downloads has something that decides before it."""
     from mlflow.server.artifact_router import artifact_router
@@ -125,10 +131,9 @@ def tell_what_is_not_there():
     fetches = S3ArtifactRepository.download_artifacts
 
     def is_missing(store, path):
-        bucket, root = store.parse_s3_compliant_uri(store.artifact_uri)
-        owner = getattr(store, "_bucket_owner_params", {})
+        target = _target(store, path)
         try:
-            store._get_s3_client().head_object(Bucket=bucket, Key=posixpath.join(root, path), **owner)
+            store._get_s3_client().head_object(**target)
         except ClientError as error:
             return error.response["Error"]["Code"] in MISSING
         except BotoCoreError:
@@ -154,10 +159,6 @@ def store_in_parts():
     from mlflow.store.artifact.s3_artifact_repo import S3ArtifactRepository
 
     class StreamingS3(S3ArtifactRepository, StreamUploadMixin):
-        def target(self, path):
-            bucket, root = self.parse_s3_compliant_uri(self.artifact_uri)
-            return {"Bucket": bucket, "Key": posixpath.join(root, path), **self._bucket_owner_params}
-
         async def client(self):
             # To make one takes a tenth of a second.
             return await in_thread(self._get_s3_client)
@@ -165,7 +166,7 @@ def store_in_parts():
         async def log_artifact_from_async_stream(self, chunks, artifact_file_name, artifact_path=None):
             about = dict(zip(("ContentType", "ContentEncoding"), guess_type(artifact_file_name), strict=True))
             about = {name: value for name, value in about.items() if value} | (self.get_s3_file_upload_extra_args() or {})
-            target = self.target(posixpath.join(artifact_path or "", posixpath.basename(artifact_file_name)))
+            target = _target(self, posixpath.join(artifact_path or "", posixpath.basename(artifact_file_name)))
             try:
                 with Share(present_owner()) as share:
                     # As in MLflow's own uploads, what the environment says of the owner comes first.
@@ -214,7 +215,7 @@ def fetch_in_parts(app):
             store = artifact_router._get_artifact_repo()
             share = Share(present_owner())
             try:
-                download = await Download.begin(await store.client(), share, **store.target(path))
+                download = await Download.begin(await store.client(), share, **_target(store, path))
             except BaseException as error:
                 share.end()
                 if isinstance(error, (BotoCoreError, ClientError)):
