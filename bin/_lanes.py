@@ -3,11 +3,12 @@
 """
 Run molecule scenarios, two at a time, each lane on a local cloud of its own. Called by bin/test.
 
-    python bin/_lanes.py LOG_DIR [--clouds NAME NAME] [--beside NAME COMMAND] SCENARIO…
+    python bin/_lanes.py LOG_DIR [--clouds NAME NAME] [--beside NAME COMMAND] [--last NAME COMMAND] SCENARIO…
 
-A scenario waits for machines half of its time, so that two take two thirds of the time of one after the other. The command
-(one argument, for a shell) runs beside both lanes and cares for its own cloud. Prints how far each is, and of a failed one
-the end of its log; the exit code is the number of scenarios that failed, and 100 more where the command did.
+A scenario waits for machines half of its time, so that two take two thirds of the time of one after the other. A command is one
+argument, for a shell: that of --beside runs beside both lanes and cares for its own cloud, and that of --last in the lane that is
+first through with its scenarios, on its cloud. Prints how far each is, and of a failed one the end of its log; the exit code is
+the number of scenarios that failed. What a command ended with is in LOG_DIR/NAME.code.
 """
 
 from __future__ import annotations
@@ -32,12 +33,11 @@ STEP = re.compile(r"^(?:TASK \[(.*?)\]|tests/\S+::(\S+))", re.MULTILINE)
 
 
 class Lanes:
-    def __init__(self, log_dir, scenarios, clouds=CLOUDS, beside=None):
+    def __init__(self, log_dir, scenarios, clouds=CLOUDS, beside=None, last=None):
         self.log_dir = Path(log_dir)
         self.clouds = clouds
         self.beside = beside
-        self.beside_failed = False
-        self.waiting = list(scenarios)
+        self.waiting = [(scenario, None) for scenario in scenarios] + ([tuple(last)] if last else [])
         self.lock = threading.Lock()
         self.running = {}
         self.children = []
@@ -71,23 +71,26 @@ class Lanes:
                 with self.lock:
                     if not self.waiting:
                         return
-                    scenario = self.waiting.pop(0)
-                self.scenario(scenario, cloud, cloud_log, environ)
+                    name, command = self.waiting.pop(0)
+                self.on_cloud(name, command, cloud, cloud_log, environ)
         finally:
             if not was_up:
                 self.call([*cloud, "reset"], cloud_log, environ)
 
-    def scenario(self, scenario, cloud, cloud_log, environ):
-        log = self.log_dir / f"molecule-{scenario}.log"
+    def on_cloud(self, name, command, cloud, cloud_log, environ):
+        """A scenario, or a command of that name, on the lane's cloud."""
+        log = self.log_dir / (f"{name}.log" if command else f"molecule-{name}.log")
         log.unlink(missing_ok=True)
-        with self.watched(f"molecule {scenario}", log) as outcome:
+        with self.watched(name if command else f"molecule {name}", log) as outcome:
             outcome.code = self.call([*cloud, "up"], cloud_log, environ)
             if outcome.code:
                 log.write_bytes(cloud_log.read_bytes())
             else:
-                outcome.code = self.call(["molecule", "test", "-s", scenario], log, environ)
-        if outcome.code:
-            self.failed.append(scenario)
+                outcome.code = self.call(["sh", "-c", command] if command else ["molecule", "test", "-s", name], log, environ)
+        if command:
+            (self.log_dir / f"{name}.code").write_text(f"{outcome.code}\n")
+        elif outcome.code:
+            self.failed.append(name)
 
     def run_beside(self):
         name, command = self.beside
@@ -95,7 +98,7 @@ class Lanes:
         log.unlink(missing_ok=True)
         with self.watched(name, log) as outcome:
             outcome.code = self.call(["sh", "-c", command], log, os.environ)
-        self.beside_failed = bool(outcome.code)
+        (self.log_dir / f"{name}.code").write_text(f"{outcome.code}\n")
 
     @contextmanager
     def watched(self, title, log):
@@ -140,7 +143,7 @@ class Lanes:
             lane.start()
         for lane in lanes:
             lane.join()
-        return len(self.failed) + 100 * self.beside_failed
+        return len(self.failed)
 
 
 def main():
@@ -148,9 +151,10 @@ def main():
     parser.add_argument("log_dir")
     parser.add_argument("--clouds", nargs=2, metavar="NAME", default=CLOUDS)
     parser.add_argument("--beside", nargs=2, metavar=("NAME", "COMMAND"))
+    parser.add_argument("--last", nargs=2, metavar=("NAME", "COMMAND"))
     parser.add_argument("scenarios", nargs="+", metavar="SCENARIO")
     arguments = parser.parse_args()
-    return Lanes(arguments.log_dir, arguments.scenarios, arguments.clouds, arguments.beside).run()
+    return Lanes(arguments.log_dir, arguments.scenarios, arguments.clouds, arguments.beside, arguments.last).run()
 
 
 if __name__ == "__main__":

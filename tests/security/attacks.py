@@ -8,23 +8,17 @@ Clients of a deployed server, honest ones and others, and what has to become of 
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import http.client
-import json
 import re
 import socket
-import ssl
 import subprocess
 import threading
 import time
 from collections import Counter
-from dataclasses import dataclass, field
-from urllib.parse import urlencode
 
-API, AJAX = "/api/2.0/mlflow", "/ajax-api/2.0/mlflow"
-API3, AJAX3 = "/api/3.0/mlflow", "/ajax-api/3.0/mlflow"
-ARTIFACTS = "/api/2.0/mlflow-artifacts/artifacts"
+from clients import Answer, insecure
+
 # What a route says that is closed, to who is logged in and to who is not.
 CLOSED = (404,)
 MIB = 1 << 20
@@ -50,133 +44,6 @@ def holds(condition, message=""):
     """An attack that is seen by what it left behind and not by its answer."""
     tally["attacks"] += 1
     assert condition, message
-
-
-@dataclass
-class Answer:
-    status: int
-    headers: dict = field(default_factory=dict)
-    body: bytes = b""
-    seconds: float = 0.0
-    what: str = ""
-
-    @property
-    def json(self):
-        return json.loads(self.body)
-
-    def __str__(self):
-        return f"{self.what} answered {self.status} {self.body[:200]!r}"
-
-
-def basic(username, password):
-    return "Basic " + base64.b64encode(f"{username}:{password}".encode()).decode()
-
-
-def pairs(headers):
-    """Headers that are given as a dict, or as pairs where there are several of a name."""
-    return list(headers.items()) if isinstance(headers, dict) else list(headers or [])
-
-
-def insecure():
-    """Whether the certificate is trusted is another folder's question."""
-    context = ssl.create_default_context()
-    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-    return context
-
-
-class Client:
-    """Somebody at an address: `get(path, **parameters)`, `post(path, **body)` and so on, with this login or with none.
-
-    A path is sent as it is given. Each thread has a connection of its own, which is kept.
-    """
-
-    def __init__(self, address, username="", password=""):
-        self.address, self.username, self.password = address, username, password
-        self.mine = threading.local()
-
-    @property
-    def login(self):
-        return {"Authorization": basic(self.username, self.password)} if self.username else {}
-
-    def at(self, address):
-        """The same person at another host."""
-        return Client(address, self.username, self.password)
-
-    def known_as(self, password):
-        """The same person with another password."""
-        return Client(self.address, self.username, password)
-
-    def send(self, method, path, headers=None, body=None, timeout=60):
-        given = pairs(headers)
-        names = {name.lower() for name, _ in given}
-        given += [(name, value) for name, value in self.login.items() if name.lower() not in names]
-        begin = time.monotonic()
-        kept = getattr(self.mine, "connection", None)
-        try:
-            try:
-                found = self._ask(kept or self._connect(timeout), method, path, given, body)
-            except (http.client.RemoteDisconnected, ConnectionError, ssl.SSLError):
-                # One that was kept may have ended meanwhile.
-                if not kept:
-                    raise
-                found = self._ask(self._connect(timeout), method, path, given, body)
-        except BaseException:
-            # Nothing can be asked on one that broke off half way.
-            self.mine.connection = None
-            raise
-        found.seconds = time.monotonic() - begin
-        found.what = f"{method} {path} as {self.username or 'nobody'}"
-        return found
-
-    def _connect(self, timeout):
-        self.mine.connection = http.client.HTTPSConnection(self.address, 443, context=insecure(), timeout=timeout)
-        return self.mine.connection
-
-    def _ask(self, connection, method, path, headers, body):
-        names = {name.lower() for name, _ in headers}
-        connection.putrequest(method, path, skip_host="host" in names, skip_accept_encoding=True)
-        for name, value in headers:
-            connection.putheader(name, value)
-        if body is not None and "content-length" not in names:
-            connection.putheader("Content-Length", str(len(body)))
-        connection.endheaders(body)
-        answer = connection.getresponse()
-        data = answer.read()
-        if answer.will_close:
-            connection.close()
-            self.mine.connection = None
-        return Answer(answer.status, {name.lower(): value for name, value in answer.getheaders()}, data)
-
-    def call(self, method, path, parameters=None, headers=None, **options):
-        """Parameters as MLflow's own client gives them: in the address of a GET, else as JSON."""
-        if method in ("GET", "HEAD"):
-            fields = {name: value for name, value in (parameters or {}).items() if not isinstance(value, dict)}
-            return self.send(method, path + ("?" + urlencode(fields, doseq=True) if fields else ""), headers, **options)
-        given = pairs(headers)
-        if "content-type" not in {name.lower() for name, _ in given}:
-            given.insert(0, ("Content-Type", "application/json"))
-        return self.send(method, path, given, json.dumps(parameters or {}).encode(), **options)
-
-    def get(self, path, /, **parameters):
-        return self.call("GET", path, parameters)
-
-    def post(self, path, /, **parameters):
-        return self.call("POST", path, parameters)
-
-    def patch(self, path, /, **parameters):
-        return self.call("PATCH", path, parameters)
-
-    def delete(self, path, /, **parameters):
-        return self.call("DELETE", path, parameters)
-
-    def put(self, path, body):
-        return self.send("PUT", path, body=body)
-
-    def must(self, method, path, /, **parameters):
-        """What a test needs to be there before it begins."""
-        answer = self.call(method, path, parameters)
-        assert answer.status == 200, str(answer)
-        return answer.json if answer.body else {}
 
 
 class Wire:
@@ -334,20 +201,6 @@ def curl(address, path, *arguments, login=None, timeout=30):
     known = f'user = "{login.username}:{login.password}"\n' if login else ""
     done = subprocess.run(command, input=known, capture_output=True, text=True, timeout=timeout + 10)
     return Answer(int(done.stdout[-3:] or 0), what=f"curl {' '.join(arguments)} {path}")
-
-
-def together(calls, threads=8):
-    """The answers to these calls, so many at a time; what one raises is its answer."""
-    from concurrent.futures import ThreadPoolExecutor
-
-    def ask(call):
-        try:
-            return call()
-        except Exception as error:  # a refusal may also be a closed connection
-            return error
-
-    with ThreadPoolExecutor(threads) as pool:
-        return list(pool.map(ask, calls))
 
 
 class Repeating:

@@ -40,7 +40,7 @@ def server(servers):
 
 @pytest.fixture(scope="session")
 def admin(deployment, server):
-    from attacks import Client
+    from clients import Client
 
     return Client(server.address, deployment.user["username"], deployment.user["password"])
 
@@ -48,7 +48,7 @@ def admin(deployment, server):
 @pytest.fixture(scope="session")
 def stranger(server):
     """Whoever reaches the server's port."""
-    from attacks import Client
+    from clients import Client
 
     return Client(server.address)
 
@@ -56,7 +56,7 @@ def stranger(server):
 @pytest.fixture(scope="session")
 def new_user(admin):
     """Makes users, each with a name that nobody had before."""
-    from attacks import API, Client
+    from clients import API, Client
 
     def make(name):
         user = Client(admin.address, f"{name}-{secrets.token_hex(4)}", f"password-{secrets.token_hex(8)}")
@@ -69,7 +69,7 @@ def new_user(admin):
 @pytest.fixture(scope="session")
 def grant(admin):
     """Gives a user a permission on a thing, or takes it: DENY is less than what everyone has by default."""
-    from attacks import API3
+    from clients import API3
 
     def give(user, permission, resource_type, resource_id):
         admin.must("POST", f"{API3}/users/permissions/grant", username=user.username, resource_type=resource_type,
@@ -88,7 +88,7 @@ def people(stranger, new_user, admin):
 @pytest.fixture(scope="session")
 def world(people, grant):
     """An experiment of the owner's with one thing of each kind in it, and one of the neighbour's, who has no right on it."""
-    from attacks import API, API3, ARTIFACTS
+    from clients import API, API3, ARTIFACTS
 
     owner, again = people.owner, secrets.token_hex(4)
     found = SimpleNamespace(again=again, experiment_name=f"security-{again}", model=f"model-{again}")
@@ -121,14 +121,14 @@ def world(people, grant):
 @pytest.fixture(scope="session")
 def routes(server):
     """Method and path of each route of the MLflow that is installed."""
-    said = server.python((HERE / "list_routes.py").read_text())
+    said = server.python((HERE.parent / "list_routes.py").read_text())
     return [tuple(route) for route in json.loads(said.partition("ROUTES ")[2].splitlines()[0])]
 
 
 @pytest.fixture(scope="session")
 def things(people, grant):
     """What the routes are asked about."""
-    from test_routes import Things
+    from things import Things
 
     return Things(people, grant)
 

@@ -11,7 +11,8 @@ import threading
 import time
 
 import pytest
-from attacks import AJAX, API, ARTIFACTS, MIB, Answer, Wire, holds, refused, together, works
+from attacks import MIB, Wire, holds, refused, works
+from clients import AJAX, API, ARTIFACTS, Answer, together
 
 LARGEST = 32 * MIB
 CREATE = f"{API}/runs/create"

@@ -5,7 +5,8 @@
 from __future__ import annotations
 
 import pytest
-from attacks import API, holds, refused, works
+from attacks import holds, refused, works
+from clients import API
 
 PLANT = r"""
 set -eu

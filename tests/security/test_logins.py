@@ -7,8 +7,10 @@ from __future__ import annotations
 import base64
 
 import pytest
-from attacks import AJAX, API, API3, ARTIFACTS, refused, together, works
-from test_routes import ANYONE, CLOSED, request, who_may
+from attacks import refused, works
+from clients import AJAX, API, API3, ARTIFACTS, together
+from routes import ANYONE, CLOSED, who_may
+from things import request
 
 
 def encoded(text):

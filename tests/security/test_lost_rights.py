@@ -7,7 +7,8 @@ from __future__ import annotations
 import secrets
 
 import pytest
-from attacks import API, API3, Client, holds, refused, together, works
+from attacks import holds, refused, works
+from clients import API, API3, Client, together
 
 
 class Loser:

@@ -7,7 +7,8 @@ from __future__ import annotations
 import json
 
 import pytest
-from attacks import API, API3, refused, works
+from attacks import refused, works
+from clients import API, API3
 
 MPU = "/api/2.0/mlflow-artifacts/mpu"
 ODD = "%c3%a9"

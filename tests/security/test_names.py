@@ -7,7 +7,8 @@ from __future__ import annotations
 from urllib.parse import quote
 
 import pytest
-from attacks import Answer, holds, refused, works
+from attacks import holds, refused, works
+from clients import Answer
 
 # From the neighbour's own folder to the owner's file; `up` is one level.
 UPS = {

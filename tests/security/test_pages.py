@@ -8,8 +8,9 @@ import shutil
 import time
 
 import pytest
-from attacks import AJAX, API, ARTIFACTS, basic, holds, refused, works
+from attacks import holds, refused, works
 from browser import Browser
+from clients import AJAX, API, ARTIFACTS, basic
 
 SCRIPT = """
 document.title = 'it ran';

@@ -8,7 +8,8 @@ import secrets
 from urllib.parse import quote
 
 import pytest
-from attacks import API, API3, holds, refused, together, works
+from attacks import holds, refused, works
+from clients import API, API3, together
 
 
 def every_letter(path):

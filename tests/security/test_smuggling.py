@@ -9,7 +9,8 @@ import re
 import secrets
 
 import pytest
-from attacks import AJAX3, API, Http2, Wire, holds, refused, responses, works
+from attacks import Http2, Wire, holds, refused, responses, works
+from clients import AJAX3, API
 
 # What is hidden would be answered with a user's name; `{login}` is the attacker's own, so that it would be seen.
 HIDDEN = "GET {api}/users/current HTTP/1.1\r\nHost: {host}\r\nAuthorization: {login}\r\nX-Smuggled: yes\r\n\r\n"

@@ -9,7 +9,8 @@ import secrets
 
 import boto3
 import pytest
-from attacks import AJAX, AJAX3, API, API3, holds, refused, works
+from attacks import holds, refused, works
+from clients import AJAX, AJAX3, API, API3
 
 ELSEWHERE = [
     "s3://{bucket}/{key}/{experiment}/{run}/artifacts", "s3://another-bucket/x", "S3://{bucket}/{key}", "s3:/{bucket}/{key}", "s3a://another/x",

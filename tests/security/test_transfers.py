@@ -9,7 +9,8 @@ import socket
 import time
 
 import pytest
-from attacks import API, MIB, Repeating, Wire, holds, insecure, works
+from attacks import MIB, Repeating, Wire, holds, works
+from clients import API, insecure
 from load import percentile
 
 # As many as there are to be; they come in steps, so that a server that does not bear it is left alone at the first sign.

@@ -9,7 +9,8 @@ import re
 from pathlib import Path
 
 import pytest
-from attacks import AJAX, AJAX3, API, API3, ARTIFACTS, CLOSED, Answer, curl, holds, refused, tally, works
+from attacks import CLOSED, curl, holds, refused, tally, works
+from clients import AJAX, AJAX3, API, API3, ARTIFACTS, Answer
 
 HERE = Path(__file__).resolve().parent
 

@@ -9,20 +9,8 @@ import secrets
 import time
 
 import pytest
-from attacks import (
-    API,
-    API3,
-    ARTIFACTS,
-    Answer,
-    Client,
-    Http2,
-    Repeating,
-    holds,
-    refused,
-    tally,
-    together,
-    works,
-)
+from attacks import Http2, Repeating, holds, refused, tally, works
+from clients import API, API3, ARTIFACTS, Answer, Client, together
 from load import percentile
 from test_smuggling import usual
 

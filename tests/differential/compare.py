@@ -1,0 +1,139 @@
+# Copyright: (c) 2026, the mlops.mlflow_aws contributors
+# GNU General Public License v3.0 or later (see LICENSE)
+"""Two servers on which the same is done, and what their answers say when each one's own ids and times are taken out of them."""
+
+from __future__ import annotations
+
+import json
+import random
+import re
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
+
+from clients import API, API3
+from things import Things
+
+tally = Counter()
+# Permissions of MLflow on the things of one experiment and one registered model.
+PERMISSIONS = {"manager": "MANAGE", "user": "USE"}
+OWN = [
+    (re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"), "<id>"),
+    (re.compile(r"(?<![0-9a-f])[0-9a-f]{32}(?![0-9a-f])"), "<id>"),
+    # Of experiments, see conftest.py.
+    (re.compile(r"(?<![0-9a-f])7\d{5}(?!\d)"), "<experiment>"),
+    (re.compile(r"(?<!\d)1[6-9]\d{11}(?!\d)"), "<time>"),
+    (re.compile(r"20\d\d-[01]\d-[0-3]\d[T ][0-2]\d:[0-5]\d:[0-6]\d(\.\d+)?(Z|[+-]\d\d:?\d\d)?"), "<time>"),
+]  # fmt: skip
+# Numbers that count the rows of a table.
+COUNTED = re.compile(r"^(id|role_id|user_id|permission_id|.*_permission_id|scorer_version_id)$")
+
+
+class Side:
+    """One of the two: its people, and one thing of each kind."""
+
+    def __init__(self, name, admin, seed):
+        self.name, self.admin, self.words = name, admin, random.Random(seed)
+        names = ("without_rights", "reader", "neighbour", "user", "editor", "manager", "owner")
+        self.people = SimpleNamespace(
+            stranger=type(admin)(admin.address), admin=admin, **{name: self._user(name) for name in names}
+        )
+        self.new_things()
+
+    def _user(self, name):
+        word = f"{self.words.getrandbits(64):016x}"
+        user = type(self.admin)(self.admin.address, f"{name}-{word[:8]}", f"password-{word}")
+        self.admin.must("POST", f"{API}/users/create", username=user.username, password=user.password)
+        return user
+
+    def _grant(self, user, permission, kind, thing):
+        self.admin.must("POST", f"{API3}/users/permissions/grant", username=user.username, resource_type=kind,
+                        resource_id=thing, permission=permission)  # fmt: skip
+
+    def new_things(self):
+        self.things = things = Things(self.people, self._grant, self.words)
+        for name, permission in PERMISSIONS.items():
+            for kind, thing in {"experiment": things.experiment, "registered_model": things.model, "mcp_server": things.mcp}.items():
+                self._grant(getattr(self.people, name), permission, kind, thing)
+
+    def plainly(self, value, key=""):
+        """What an answer says, without what is this side's own."""
+        if isinstance(value, dict):
+            return {self.plainly(name): self.plainly(of, name) for name, of in value.items()}
+        if isinstance(value, list):
+            return [self.plainly(one, key) for one in value]
+        if isinstance(value, str):
+            for pattern, word in OWN:
+                value = pattern.sub(word, value)
+            return value
+        if isinstance(value, int) and not isinstance(value, bool):
+            if COUNTED.match(key):
+                return "<number>"
+            return self.plainly(str(value)) if value > 600000 else value
+        return value
+
+
+class Twins:
+    def __init__(self, ours, plain):
+        self.ours, self.plain = self.sides = (ours, plain)
+        self.pool = ThreadPoolExecutor(2)
+
+    def both(self, do):
+        """What a function returns for each side; both at once, since nothing of one depends on the other."""
+        return list(self.pool.map(do, self.sides))
+
+    def new_things(self):
+        self.both(Side.new_things)
+
+    def ask(self, make, caller):
+        """
+        One call on both.
+
+        :arg make: What gives (method, path, parameters, headers) or with a fifth, the body as it is, for a side.
+        :return: What ours and the plain one answered, as `said` has it.
+        """
+
+        def of(side):
+            who = getattr(side.people, caller) if isinstance(caller, str) else caller(side)
+            method, path, parameters, headers, *body = make(side)
+            if body:
+                return self.said(side, who.send(method, path, headers, body[0]))
+            return self.said(side, who.call(method, path, parameters, headers))
+
+        tally["calls on both"] += 1
+        return tuple(self.both(of))
+
+    @staticmethod
+    def said(side, answer):
+        """Status, kind and content of an answer, without what is this side's own."""
+        kind = answer.headers.get("content-type", "").split(";")[0]
+        body = answer.body
+        try:
+            body = side.plainly(json.loads(body)) if body else ""
+        except ValueError:
+            body = side.plainly(body.decode("utf-8", "replace"))
+        return SimpleNamespace(status=answer.status, kind=kind, body=body, headers=answer.headers)
+
+
+def different(ours, plain):
+    """What is another thing, in a line; nothing where they answered alike."""
+    if ours.status != plain.status:
+        return f"{ours.status} and not {plain.status}: {str(ours.body)[:300]!r} and not {str(plain.body)[:300]!r}"
+    if ours.kind != plain.kind:
+        return f"{ours.kind!r} and not {plain.kind!r}"
+    if ours.body != plain.body:
+        return f"{ours.status}: " + where(ours.body, plain.body)
+    return None
+
+
+def where(one, other, path=""):
+    """The first place where two contents are not the same."""
+    if isinstance(one, dict) and isinstance(other, dict):
+        for name in sorted({*one, *other}, key=str):
+            if one.get(name, ...) != other.get(name, ...):
+                return where(one.get(name, "(nothing)"), other.get(name, "(nothing)"), f"{path}.{name}")
+    if isinstance(one, list) and isinstance(other, list) and len(one) == len(other):
+        for number, (a, b) in enumerate(zip(one, other, strict=True)):
+            if a != b:
+                return where(a, b, f"{path}[{number}]")
+    return f"{path or 'body'} is {str(one)[:200]!r} and not {str(other)[:200]!r}"

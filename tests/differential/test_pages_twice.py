@@ -1,0 +1,104 @@
+# Copyright: (c) 2026, the mlops.mlflow_aws contributors
+# GNU General Public License v3.0 or later (see LICENSE)
+"""The main pages of MLflow's web page, opened in a browser on both servers: what fails, and what the console says, is the same."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import time
+
+import pytest
+from browser import Browser
+from clients import basic
+from compare import tally
+
+# Where a person goes, by the routes of the page itself.
+PAGES = (
+    "", "experiments", "experiments/{experiment}/overview/usage", "experiments/{experiment}/runs", "experiments/{experiment}/models",
+    "experiments/{experiment}/traces", "experiments/{experiment}/traces/{trace}", "experiments/{experiment}/datasets",
+    "experiments/{experiment}/judges", "experiments/{experiment}/prompts", "experiments/{experiment}/models/{logged_model}",
+    "experiments/{experiment}/runs/{run}", "experiments/{experiment}/runs/{run}/artifacts", "compare-experiments/s?experiments="
+    "[\"{experiment}\"]", "models", "models/{model}", "models/{model}/versions/1", "prompts", "mcp-registry", "settings/general",
+    "account", "admin",
+)  # fmt: skip
+# Until nothing was asked for so long, in seconds; and how long a page may take for that.
+QUIET, LONGEST = 0.7, 20
+
+
+class Watcher(Browser):
+    """What was asked and how it ended, and what the console said."""
+
+    def __init__(self, *arguments, **options):
+        self.forget()
+        super().__init__(*arguments, **options)
+
+    def forget(self):
+        self.asked, self.said, self.last = {}, [], time.monotonic()
+
+    def event(self, method, about):
+        if method.startswith("Network."):
+            self.last = time.monotonic()
+        if method == "Network.requestWillBeSent":
+            self.asked[about["requestId"]] = [about["request"]["method"], about["request"]["url"], None]
+        elif method == "Network.responseReceived" and about["requestId"] in self.asked:
+            self.asked[about["requestId"]][2] = about["response"]["status"]
+        elif method == "Network.loadingFailed" and about["requestId"] in self.asked and not about.get("canceled"):
+            self.asked[about["requestId"]][2] = about["errorText"]
+        elif method == "Runtime.exceptionThrown":
+            self.said.append(about["exceptionDetails"].get("exception", {}).get("description", "an exception").splitlines()[0])
+        elif method == "Runtime.consoleAPICalled" and about["type"] in ("error", "assert"):
+            self.said.append(" ".join(str(one.get("value", one.get("description", ""))) for one in about["args"]).splitlines()[0])
+
+    def look(self, url):
+        self.forget()
+        self.call("Page.navigate", url="about:blank")
+        self.forget()
+        self.call("Page.navigate", url=url)
+        end = time.monotonic() + LONGEST
+        while time.monotonic() < end and time.monotonic() - self.last < QUIET:
+            self.read(0.1)
+
+
+def seen(side, browser, base):
+    """Which requests have failed, whether any other than the plain ones were made, and what the console said."""
+    failed, asked = set(), set()
+    for method, url, status in browser.asked.values():
+        where = side.plainly(re.sub(r"\?.*", "", url.removeprefix(base)))
+        if not url.startswith((base, "data:", "blob:")):
+            where = f"elsewhere: {url}"
+        asked.add(f"{method} {where}")
+        if status is not None and (isinstance(status, str) or status >= 400):
+            failed.add(f"{method} {where}: {status}")
+    text = side.plainly(browser.text()).replace(base, "")
+    return {"failed": sorted(failed), "asked": sorted(asked), "said": sorted({side.plainly(line).replace(base, "") for line in browser.said}), "text": text}
+
+
+@pytest.mark.everyday
+def test_each_page_does_the_same(twins, tmp_path):
+    if not any(map(shutil.which, ("chromium", "chromium-headless-shell"))):
+        pytest.skip("there is no Chromium")
+    twins.new_things()
+    found = {}
+    for side, base in zip(twins.sides, (f"https://{twins.ours.admin.address}", f"http://{twins.plain.admin.address}"), strict=True):
+        things, admin = side.things, side.admin
+        about = {name: getattr(things, name) for name in ("experiment", "run", "trace", "model", "logged_model")}
+        with Watcher(tmp_path, "--ignore-certificate-errors") as browser:
+            browser.open()
+            browser.call("Runtime.enable")
+            browser.call("Network.setExtraHTTPHeaders", headers={"Authorization": basic(admin.username, admin.password)})
+            for page in PAGES:
+                browser.look(f"{base}/#/{page.format(**about)}")
+                found.setdefault(page, []).append(seen(side, browser, base))
+    wrong = []
+    for page, (ours, plain) in found.items():
+        tally["pages"] += 1
+        for what in ("failed", "said", "asked"):
+            if ours[what] != plain[what]:
+                only = [sorted({*one} - {*other}) for one, other in ((ours[what], plain[what]), (plain[what], ours[what]))]
+                wrong.append(f"#/{page}, {what}: only here {only[0]}, only there {only[1]}")
+        assert ours["text"], page
+        wrong += [f"#/{page} speaks of telemetry" for text in (ours["text"],) if "telemetry" in text.lower()]
+        if any(line.startswith("elsewhere") for line in ours["asked"]):
+            wrong.append(f"#/{page} asked somebody else: {ours['asked']}")
+    assert wrong == [], "\n".join([f"{len(wrong)} of {len(PAGES)} pages", *wrong])

@@ -1,0 +1,195 @@
+# Copyright: (c) 2026, the mlops.mlflow_aws contributors
+# GNU General Public License v3.0 or later (see LICENSE)
+"""One thing of each kind that MLflow keeps, and by which request each of its routes is asked about them."""
+
+from __future__ import annotations
+
+import random
+import re
+
+from clients import API, API3, ARTIFACTS
+
+# What ends or moves the thing that it is asked for: these honest calls come last, and in this order.
+ENDS = re.compile(r"/(delete[-a-z]*|rename|restore|remove[-a-z]*|permissions/revoke|update-admin)$")
+LAST = [
+    "registered-models/rename", "registered-models/delete", "logged-models/<model_id>", "traces/delete-traces",
+    "runs/delete", "runs/restore", "users/permissions/revoke", "experiments/delete", "experiments/restore",
+    "users/update-admin", "users/delete",
+]  # fmt: skip
+
+
+def ends(method, route):
+    return method == "DELETE" or bool(ENDS.search(route))
+
+
+def how_late(method_and_route):
+    _method, route = method_and_route
+    late = [number for number, end in enumerate(LAST, 1) if route.endswith(f"/mlflow/{end}")]
+    return (*(late or [0]), -route.count("/"), route)
+
+
+class Things:
+    """One of each kind of thing in an experiment of the owner's, who lets the reader read and the editor write."""
+
+    def __init__(self, people, grant, words=None):
+        """
+        :arg words: Where names come from, a random.Random; two that begin with one seed call their things alike.
+        """
+        self.words = words or random.SystemRandom()
+        owner, again = people.owner, self.word(10)
+        self.again, self.experiment_name, self.model = again, f"routes-{again}", f"routes-model-{again}"
+        # What is asked for until its end has another name then.
+        self.is_ended = False
+        self.experiment = owner.must("POST", f"{API}/experiments/create", name=self.experiment_name)["experiment_id"]
+        owner.must("POST", f"{API}/registered-models/create", name=self.model)
+        self.mcp = f"com.example/{again}"
+        owner.must("POST", f"{API3}/mcp-servers", name=self.mcp)
+        grants = {"without_rights": "DENY", "neighbour": "DENY", "reader": "READ", "editor": "EDIT"}
+        for name, permission in grants.items():
+            grant(getattr(people, name), permission, "experiment", self.experiment)
+            grant(getattr(people, name), permission, "registered_model", self.model)
+            grant(getattr(people, name), permission, "mcp_server", self.mcp)
+        inside = {"experiment_id": self.experiment}
+        run = owner.must("POST", f"{API}/runs/create", **inside)["run"]["info"]
+        self.run, self.artifact_uri = run["run_id"], run["artifact_uri"]
+        kept = owner.put(f"{ARTIFACTS}/{self.experiment}/{self.run}/artifacts/notes.txt", b"notes")
+        assert kept.status == 200, str(kept)
+        self.version = owner.must(
+            "POST", f"{API}/model-versions/create", name=self.model, source=run["artifact_uri"], run_id=self.run
+        )["model_version"]["version"]  # fmt: skip
+        owner.must("POST", f"{API}/registered-models/alias", name=self.model, alias="best", version=self.version)
+        model = owner.must("POST", f"{API}/logged-models", name="logged", source_run_id=self.run, **inside)
+        self.logged_model = model["model"]["info"]["model_id"]
+        self.trace = f"tr-{self.word(32)}"
+        place = {"type": "MLFLOW_EXPERIMENT", "mlflow_experiment": inside}
+        about = {"trace_id": self.trace, "trace_location": place, "request_time": "2026-01-01T00:00:00Z", "state": "OK"}
+        owner.must("POST", f"{API3}/traces", trace={"trace_info": about})
+        opinion = {"assessment_name": "good", "trace_id": self.trace, "feedback": {"value": 1},
+                   "source": {"source_type": "HUMAN", "source_id": owner.username}}  # fmt: skip
+        made = owner.must("POST", f"{API3}/traces/{self.trace}/assessments", assessment=opinion)
+        self.assessment, self.opinion = made["assessment"]["assessment_id"], opinion
+        made = owner.must("POST", f"{API3}/datasets/create", name=f"data-{again}", experiment_ids=[self.experiment])
+        self.dataset = made["dataset"]["dataset_id"]
+        self.issue = owner.must("POST", f"{API3}/issues", name="slow", description="slow", **inside)["issue"]["issue_id"]
+        self.input = {"pass_fail": {"positive_label": "yes", "negative_label": "no"}}
+        schema = {**inside, "name": "label", "type": "FEEDBACK", "title": "t", "input": self.input}
+        made = owner.must("POST", f"{API3}/label-schemas/create", **schema)
+        self.label_schema = made["label_schema"]["schema_id"]
+        made = owner.must("POST", f"{API3}/scorers/register", name="scorer", serialized_scorer="{}", **inside)
+        self.scorer = made["scorer_id"]
+        made = people.admin.must("POST", f"{API3}/roles/create", name=f"role-{again}", workspace="default")
+        self.role = made["role"]["id"]
+        self.leaver = f"leaver-{again}"
+        people.admin.must("POST", f"{API}/users/create", username=self.leaver, password=f"password-{again}")
+        made = owner.must("POST", f"{API3}/review-queues/create", name="queue", queue_type="CUSTOM", users=[], **inside)
+        self.queue = made["review_queue"]["queue_id"]
+
+    def word(self, length=8):
+        """A name that nobody had before, in so many hexadecimal digits."""
+        return f"{self.words.getrandbits(4 * length):0{length}x}"
+
+    def in_path(self):
+        folder = f"{self.experiment}/{self.run}/artifacts"
+        return {
+            "artifact_path": f"{folder}/notes.txt", "model_id": self.logged_model, "tag_key": "color", "key": "color",
+            "request_id": self.trace, "trace_id": self.trace, "assessment_id": self.assessment, "dataset_id": self.dataset,
+            "issue_id": self.issue, "name": self.mcp, "version": "1", "alias": "best", "endpoint_id": "1",
+            "path": "index.html", "filename": "index.html", "webhook_id": "1", "job_id": "1", "workspace_name": "default",
+            "session_id": "1", "provider": "ollama", "endpoint_name": "1",
+        }  # fmt: skip
+
+    def parameters(self, path, people):
+        """What a route of this kind wants to be told, at the least."""
+        again = self.word()
+        inside = {"experiment_id": self.experiment}
+        kind = re.sub(r"^/(ajax-)?api/\d\.\d/mlflow/", "", path)
+        model = {"name": self.model, "key": "color", "value": "blue"}
+        user = {"username": people.owner.username}
+        of_thing = {"resource_type": "experiment", "resource_id": self.experiment, "permission": "READ"}
+        trace = {"trace_id": self.trace, "trace_location": {"type": "MLFLOW_EXPERIMENT", "mlflow_experiment": inside}}
+        special = {
+            "/": {}, "/graphql": {"query": "query { __typename }"},
+            "/model-versions/get-artifact": {"name": self.model, "version": self.version, "path": "notes.txt"},
+            "artifacts/presigned-upload-url": {"run_id": self.run, "path": "notes.txt"},
+            "datasets/<dataset_id>/remove-experiments": {"experiment_ids": ["0"]},
+            "datasets/<dataset_id>/records": {"records": "[]"}, "datasets/<dataset_id>/tags": {"tags": "{}"},
+            "datasets/create": {"name": f"data-{again}", "experiment_ids": [self.experiment]},
+            "experiments/create": {"name": f"experiment-{again}"},
+            "experiments/get-by-name": {"experiment_name": self.experiment_name},
+            "experiments/update": {**inside, "new_name": self.experiment_name},
+            "issues": {**inside, "name": "slow", "description": "slow"},
+            "issues/<issue_id>": {"name": "slower"},
+            "label-schemas/create": {**inside, "name": again, "type": "FEEDBACK", "title": "t", "input": self.input},
+            "label-schemas/get-by-name": {**inside, "name": "label"},
+            "logged-models": {**inside, "name": "logged"}, "logged-models/<model_id>": {"status": "LOGGED_MODEL_READY"},
+            "mcp-servers": {"name": f"com.example/{again}"},
+            "mcp-servers/<name:path>/aliases": {"alias": "best", "version": "1"},
+            "mcp-servers/<name:path>/endpoints": {"url": "https://example.com"},
+            "mcp-servers/<name:path>/versions": {"server_json": {"name": self.mcp, "version": "1", "description": "d"}},
+            "model-versions/create": {"name": self.model, "run_id": self.run, "source": self.artifact_uri},
+            "model-versions/transition-stage": {"name": self.model, "version": self.version, "stage": "Staging"},
+            "registered-models/create": {"name": f"model-{again}"},
+            "registered-models/rename": {"name": self.model, "new_name": f"{self.model}-2"},
+            "registered-models/delete": {"name": self.model + ("-2" if self.is_ended else "")},
+            "registered-models/alias": {"name": self.model, "alias": "best", "version": self.version},
+            "review-queues/create": {**inside, "name": again, "queue_type": "CUSTOM", "users": []},
+            "review-queues/get-or-create-user": {**inside, "user": people.owner.username},
+            "review-queues/get-by-name": {**inside, "name": "queue"},
+            "runs/log-metric": {"run_id": self.run, "key": "loss", "value": 1, "timestamp": 1},
+            "runs/log-model": {"run_id": self.run, "model_json": '{"artifact_path": "m", "flavors": {}}'},
+            "runs/search": {"experiment_ids": [self.experiment]},
+            "scorers/register": {**inside, "name": "scorer", "serialized_scorer": "{}"},
+            "scorers/online-config": {**inside, "name": "scorer", "sample_rate": 0.0},
+            "scorers/online-configs": {"scorer_ids": [self.scorer]},
+            "traces/<trace_id>/assessments": {"assessment": self.opinion},
+            "traces/<trace_id>/assessments/<assessment_id>": {"assessment": self.opinion, "update_mask": "feedback"},
+            "traces/calculate-filter-correlation": {"experiment_ids": [self.experiment], "filter_string1": "trace.status = 'OK'",
+                                                    "filter_string2": "trace.status = 'ERROR'"},
+            "traces/link-prompts": {"trace_id": self.trace, "prompt_versions": [{"name": "p", "version": "1"}]},
+            "traces/metrics": {"experiment_ids": [self.experiment], "view_type": "TRACES", "metric_name": "trace_count",
+                               "aggregations": [{"aggregation_type": "COUNT"}]},
+            "traces/search": {"locations": [trace["trace_location"]]},
+            "traces/delete-traces": {**inside, "request_ids": [self.trace]},
+            "users/create": {"username": f"user-{again}", "password": f"password-{again}"},
+            "users/update-password": {**user, "password": people.owner.password},
+            "users/update-admin": {"username": self.leaver, "is_admin": False}, "users/delete": {"username": self.leaver},
+        }  # fmt: skip
+        if path.endswith("api/3.0/mlflow/traces"):
+            return {"trace": {"trace_info": {**trace, "trace_id": f"tr-{self.word(32)}", "state": "OK",
+                                             "request_time": "2026-01-01T00:00:00Z"}}}  # fmt: skip
+        if kind in special:
+            return special[kind]
+        if kind.startswith("users/permissions/") and kind != "users/permissions/get":
+            # What is granted and taken again is the reader's, and what one looks at is one's own.
+            return {**(user if kind.endswith("list") else {"username": people.reader.username}), **of_thing}
+        if kind.startswith("users/"):
+            return {**user, **of_thing}
+        if kind.startswith(("registered-models/", "model-versions/")):
+            return {**model, "version": self.version}
+        if kind.startswith("roles/"):
+            role = {"role_id": self.role, "name": again, "workspace": "default", "resource_pattern": self.experiment}
+            return {**role, **user, **of_thing}
+        if kind.startswith("label-schemas/"):
+            return {**inside, "schema_id": self.label_schema, "name": "label"}
+        if kind.startswith("review-queues/"):
+            item = {"item_type": "TRACE", "item_id": self.trace}
+            of_queue = {**inside, "queue_id": self.queue, "items": [item], "status": "COMPLETE"}
+            return {**of_queue, **item, "user": people.owner.username}
+        if kind.startswith("scorers/"):
+            return {**inside, "name": "scorer"}
+        # What most of the others ask by.
+        return {
+            **inside, "experiment_ids": [self.experiment], "run_id": self.run, "run_uuid": self.run, "run_ids": [self.run],
+            "trace_id": self.trace, "request_id": self.trace, "trace_ids": [self.trace], "model_id": self.logged_model,
+            "key": "color", "value": "blue", "path": "notes.txt", "metric_key": "loss", "metric_keys": ["loss"],
+            "artifact_file_path": "notes.txt", "max_results": 5,
+        }  # fmt: skip
+
+
+def request(method, route, things, people):
+    """The path and the parameters by which a route is asked about these things, and the headers."""
+    path = re.sub(r"<(?:path:)?(\w+)(?::path)?>", lambda part: things.in_path()[part[1]], route)
+    if path.endswith("/upload-artifact"):
+        path += f"?run_uuid={things.run}&path=uploaded.txt"
+    otel = {"Content-Type": "application/x-protobuf", "X-Mlflow-Experiment-Id": things.experiment}
+    return method, path, things.parameters(route, people), otel if path == "/v1/traces" else {}
