@@ -74,7 +74,11 @@ TESTS = {
     **{f"{SERVICE}/{file}.py": ["service/test_application.py"] for file in (
         "http/admission", "http/proxied", "compat/processes", "compat/environment",
     )},
+    f"{SERVICE}/compat/artifacts.py": [
+        "service/test_artifacts.py", "service/test_streams.py", "service/test_upload_extra_args.py",
+    ],
     f"{SERVICE}/compat/auth.py": ["service/test_logins.py"],
+    f"{SERVICE}/compat/ground.py": ["service/test_ground.py", "service/test_probe.py"],
     f"{SERVICE}/compat/traces.py": ["service/test_bodies.py"],
     f"{SERVICE}/transfer/streams.py": ["service/test_streams.py", "service/test_upload_extra_args.py"],
     "localcloud/api/policy.py": ["localcloud/test_refused.py", *api("tls_only_policy_denies_plain_http_alone", *RIGHTS)],

@@ -64,7 +64,7 @@ class Plain:
         self.deployment.sql(f"CREATE ROLE {ROLE} LOGIN PASSWORD '{password}'")
         self.deployment.sql(f"CREATE DATABASE {ROLE} OWNER {ROLE}")
         host, port = self.server.run(r"sed -n 's/^\(host\|port\)=//p' /etc/mlflow/pg_service.conf").split()
-        uri = f"postgresql://{ROLE}:{password}@{host}:{port}/{ROLE}?sslmode=require"
+        uri = f"postgresql+psycopg2://{ROLE}:{password}@{host}:{port}/{ROLE}?sslmode=require"
         aws = self.deployment.aws
         settings = {
             "MLFLOW_BACKEND_STORE_URI": uri, "MLFLOW_AUTH_CONFIG_PATH": f"{FOLDER}/auth.ini",
