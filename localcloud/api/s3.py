@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 from xml.sax.saxutils import escape
 
@@ -25,6 +26,7 @@ transfer = Transfer()
 _put_object = responses.S3Response.put_object
 _upload_part = responses.S3Response.upload_part
 _key_response = responses.S3Response.key_response
+_list_objects = models.S3Backend.list_objects
 
 
 def _with_upload(method: Any) -> Any:
@@ -50,6 +52,19 @@ def _neutral(self: Any, action: str, resource: str) -> Any:
     return PermissionResult.NEUTRAL
 
 
+def _list_what_is_there(self: Any, bucket: Any, *args: Any, **kwargs: Any) -> Any:
+    """
+    What was deleted in a bucket with versions is in no listing of objects, nor is the folder that it was alone in. moto leaves
+    the folder.
+
+    https://docs.aws.amazon.com/AmazonS3/latest/userguide/DeleteMarker.html
+    """
+    present = copy.copy(bucket)
+    if isinstance(bucket, models.FakeBucket):
+        present.keys = {name: key for name, key in bucket.keys.items() if not isinstance(key, models.FakeDeleteMarker)}
+    return _list_objects(self, present, *args, **kwargs)
+
+
 def delete_errors(body: bytes, denied: list[str]) -> bytes:
     """Add the keys that were denied to the answer of DeleteObjects."""
     errors = "".join(
@@ -71,4 +86,5 @@ def install() -> None:
     responses.S3Response.put_object = _with_upload(_put_object)  # type: ignore[method-assign]
     responses.S3Response.upload_part = _with_upload(_upload_part)  # type: ignore[method-assign]
     responses.S3Response.key_response = _capture  # type: ignore[method-assign]
+    models.S3Backend.list_objects = _list_what_is_there  # type: ignore[method-assign]
     models.FakeBucket.get_permission = _neutral  # type: ignore[method-assign]

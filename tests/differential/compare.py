@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import random
 import re
@@ -24,26 +25,57 @@ OWN = [
     (re.compile(r"(?<![0-9a-f])7\d{5}(?!\d)"), "<experiment>"),
     (re.compile(r"(?<!\d)1[6-9]\d{11}(?!\d)"), "<time>"),
     (re.compile(r"20\d\d-[01]\d-[0-3]\d[T ][0-2]\d:[0-5]\d:[0-6]\d(\.\d+)?(Z|[+-]\d\d:?\d\d)?"), "<time>"),
+    # The role that holds what a user was granted.
+    (re.compile(r"__user_\d+__"), "__user_<number>__"),
+    (re.compile(r"(?<=(user|role)_id=)\d+|(?<=Role with id=)\d+"), "<number>"),
+    # What SQLAlchemy tells of a statement is full of a side's own, and of words that are shortened in its middle.
+    (re.compile(r"(?s)(\(raised as a result of Query-invoked autoflush.*?\)\n)?(\((?:psycopg2|builtins)\.[\w.]+\)).*"), r"\2"),
+    # The name of a run that was given none.
+    (re.compile(r"^[a-z]+-[a-z]+-\d{1,3}$"), "<name>"),
+    # What signs an address, and a form.
+    (re.compile(r"([?&])X-Amz-.*"), r"\1<signature>"),
+    (re.compile(r'(name="csrf_token" value=)"[^"]*"'), r"\1<token>"),
 ]  # fmt: skip
-# Numbers that count the rows of a table.
+# Lists whose order nobody decides: PostgreSQL gives rows as they lie, and runs that begin at once follow their ids.
+UNORDERED = ("permissions", "runs", "model_versions", "latest_versions")
+# A set of Python's, which has no order.
+SET = re.compile(r"\{('\w+'(?:, '\w+')+)\}")
+# Numbers that count the rows of a table, and words that are made up each time.
 COUNTED = re.compile(r"^(id|role_id|user_id|permission_id|.*_permission_id|scorer_version_id)$")
+MADE_UP = re.compile(r"^(upload_id|digest)$")
+
+
+def decoded(token):
+    """What a token for the next page says; as it is where it says it in no way that is known."""
+    try:
+        return base64.b64decode(token, validate=True).decode()
+    except ValueError:
+        return token
 
 
 class Side:
     """One of the two: its people, and one thing of each kind."""
 
-    def __init__(self, name, admin, seed):
-        self.name, self.admin, self.words = name, admin, random.Random(seed)
-        names = ("without_rights", "reader", "neighbour", "user", "editor", "manager", "owner")
-        self.people = SimpleNamespace(
-            stranger=type(admin)(admin.address), admin=admin, **{name: self._user(name) for name in names}
-        )
+    def __init__(self, name, chief, root, seed, learned=lambda known: None):
+        """
+        :arg chief: The administrator that there is already, of whom nothing is asked but to make the others.
+        :arg root: Bucket and prefix of the artifacts.
+        :arg learned: Told who has which password, when the server was given one.
+        """
+        self.name, self.chief, self.root, self.words, self.learned = name, chief, root, random.Random(seed), learned
+        self.known = {chief.username: chief.password}
+        names = ("without_rights", "reader", "neighbour", "user", "editor", "manager", "owner", "admin")
+        self.people = SimpleNamespace(stranger=type(chief)(chief.address), **{name: self._user(name) for name in names})
+        self.admin = self.people.admin
+        chief.must("PATCH", f"{API}/users/update-admin", username=self.admin.username, is_admin=True)
         self.new_things()
 
     def _user(self, name):
         word = f"{self.words.getrandbits(64):016x}"
-        user = type(self.admin)(self.admin.address, f"{name}-{word[:8]}", f"password-{word}")
-        self.admin.must("POST", f"{API}/users/create", username=user.username, password=user.password)
+        user = type(self.chief)(self.chief.address, f"{name}-{word[:8]}", f"password-{word}")
+        self.chief.must("POST", f"{API}/users/create", username=user.username, password=user.password)
+        self.known[user.username] = user.password
+        self.learned(self.known)
         return user
 
     def _grant(self, user, permission, kind, thing):
@@ -61,11 +93,17 @@ class Side:
         if isinstance(value, dict):
             return {self.plainly(name): self.plainly(of, name) for name, of in value.items()}
         if isinstance(value, list):
-            return [self.plainly(one, key) for one in value]
+            found = [self.plainly(one, key) for one in value]
+            return sorted(found, key=str) if key in UNORDERED else found
         if isinstance(value, str):
+            if MADE_UP.match(key):
+                return "<made up>"
+            if key == "next_page_token":
+                value = decoded(value)
+            value = value.replace(self.root, "<root>")
             for pattern, word in OWN:
                 value = pattern.sub(word, value)
-            return value
+            return SET.sub(lambda found: "{" + ", ".join(sorted(found[1].split(", "))) + "}", value)
         if isinstance(value, int) and not isinstance(value, bool):
             if COUNTED.match(key):
                 return "<number>"

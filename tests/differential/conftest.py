@@ -32,6 +32,28 @@ def server(deployment):
     return Server(deployment, next(iter(deployment.hosts)))
 
 
+def empty(deployment, server):
+    """Remove all that other tests have left on the deployed server, but its administrator and the experiment that is always there."""
+    import boto3
+
+    kept = {"users": f"username = '{deployment.user['username']}'", "experiments": "experiment_id = 0"}
+    with deployment.connect("mlflow") as connection:
+        rows = connection.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'public'").fetchall()
+        tables = ", ".join(name for (name,) in rows if not name.startswith("alembic_version") and name != "workspaces")
+        for table, condition in kept.items():
+            connection.execute(f"CREATE TEMPORARY TABLE kept_{table} AS SELECT * FROM {table} WHERE {condition}")
+        connection.execute(f"TRUNCATE {tables}")
+        for table in kept:
+            connection.execute(f"INSERT INTO {table} SELECT * FROM kept_{table}")
+    bucket, _, prefix = root_of(server).partition("/")
+    boto3.resource("s3", **deployment.aws).Bucket(bucket).objects.filter(Prefix=f"{prefix}/").delete()
+
+
+def root_of(server):
+    """Bucket and prefix of the artifacts."""
+    return server.run("sed -n 's|^MLFLOW_ARTIFACTS_DESTINATION=s3://||p' /etc/mlflow/mlflow.env").strip("/")
+
+
 @pytest.fixture(scope="session")
 def twins(deployment, server):
     """The deployed server and a plain one, on which the same was done: people, and what they have made."""
@@ -42,12 +64,13 @@ def twins(deployment, server):
     seed = secrets.token_hex(4)
     print(f"names are made from {seed}")
     with Plain(deployment, server) as plain:
+        empty(deployment, server)
         for database in ("mlflow", "plain"):
             # Numbers that are in no other place, so that they can be told in whatever an answer says.
             with deployment.connect(database, autocommit=True) as connection:
-                connection.execute("SELECT setval('experiments_experiment_id_seq', 700000 + nextval('experiments_experiment_id_seq') % 100000)")
+                connection.execute("SELECT setval('experiments_experiment_id_seq', 700000), setval('roles_id_seq', 900000)")
         ours = Client(server.address, deployment.user["username"], deployment.user["password"])
-        yield Twins(Side("ours", ours, seed), Side("plain", plain.client, seed))
+        yield Twins(Side("ours", ours, root_of(server), seed), Side("plain", plain.client, plain.root, seed, plain.look_up_quickly))
 
 
 @pytest.fixture(scope="session")

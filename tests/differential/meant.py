@@ -23,7 +23,36 @@ class Meant:
         return bool(self.route.fullmatch(f"{method} {route}") and self.is_it(ours, plain))
 
 
-MEANT = []
+def is_told_to_be_a_mistake(ours, plain):
+    return plain.status == 500 and ours.status in (400, 404) and isinstance(ours.body, dict) and "error_code" in ours.body
+
+
+MEANT = [
+    Meant(
+        "what MLflow fails on is a mistake of the caller's, and clients repeat a 500 for minutes",
+        re.compile(r".*"),
+        is_told_to_be_a_mistake,
+    ),
+    Meant(
+        "who is not logged in is told so in one way, whichever of MLflow's two frameworks has the route",
+        re.compile(r".*"),
+        lambda ours, plain: (ours.status, plain.status) == (401, 401) and ours.body == plain.body
+        and (ours.kind, plain.kind) == ("text/html", "text/plain")
+        and ours.headers["www-authenticate"] == plain.headers["www-authenticate"],
+    ),
+    Meant(
+        "MLflow itself fails on a login by Digest",
+        re.compile(r".*"),
+        lambda ours, plain: (ours.status, plain.status) == (401, 500) and "'encode'" in str(plain.body),
+    ),
+    Meant(
+        "artifacts pass through the server: nobody is sent to the store for their parts",
+        re.compile(r"GET /(ajax-)?api/3\.0/mlflow/server-info"),
+        lambda ours, plain: (ours.status, plain.status) == (200, 200)
+        and {name for name in plain.body if ours.body.get(name) != plain.body[name]}
+        <= {"multipart_downloads_enabled", "multipart_uploads_enabled"},
+    ),
+]
 
 
 def reason(method, route, ours, plain):

@@ -65,6 +65,8 @@ def test_everybody_is_answered_as_by_mlflow(twins, known, ajax):
         for caller in CALLERS:
             answers = twins.ask(lambda side: request(method, route, side.things, side.people), caller)
             found.look(caller, method, route, answers)
+            if route.endswith("/users/update-password"):
+                twins.plain.learned(twins.plain.known)
     closed = [route for method, route in known.routes if not is_open(method, route) and is_ajax(route) == ajax]
     tally["routes that are closed"] += len(closed)
     found.none()

@@ -210,6 +210,28 @@ def test_an_upload_that_is_not_there_can_not_be_ended(cloud, upload):
     assert refused.value.response["Error"]["Code"] == "NoSuchUpload"
 
 
+def test_a_folder_goes_with_the_last_object_in_it(cloud):
+    """Also where the bucket keeps versions, and until one comes back."""
+    s3 = cloud.client("s3")
+    s3.create_bucket(Bucket="folders", CreateBucketConfiguration={"LocationConstraint": REGION})
+    s3.put_bucket_versioning(Bucket="folders", VersioningConfiguration={"Status": "Enabled"})
+    for key in ("a/one/x", "a/two/x", "b/x"):
+        s3.put_object(Bucket="folders", Key=key, Body=b"x")
+    marker = s3.delete_object(Bucket="folders", Key="a/one/x")["VersionId"]
+    s3.delete_object(Bucket="folders", Key="b/x")
+
+    def folders(lists, prefix):
+        found = lists(Bucket="folders", Prefix=prefix, Delimiter="/")
+        assert "Contents" not in found
+        return [one["Prefix"] for one in found.get("CommonPrefixes", [])]
+
+    for lists in (s3.list_objects_v2, s3.list_objects):
+        assert folders(lists, "a/") == ["a/two/"] and folders(lists, "") == ["a/"]
+    assert len(s3.list_object_versions(Bucket="folders")["Versions"]) == 3
+    s3.delete_object(Bucket="folders", Key="a/one/x", VersionId=marker)
+    assert folders(s3.list_objects_v2, "a/") == ["a/one/", "a/two/"]
+
+
 def test_files_of_deleted_objects_are_removed(cloud):
     s3 = cloud.client("s3")
     s3.create_bucket(Bucket="gone", CreateBucketConfiguration={"LocationConstraint": REGION})
