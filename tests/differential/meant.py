@@ -46,6 +46,11 @@ MEANT = [
         lambda ours, plain: (ours.status, plain.status) == (401, 500) and "'encode'" in str(plain.body),
     ),
     Meant(
+        "there is no assistant here, and nothing to choose for one",
+        re.compile(r"GET /ajax-api/3\.0/mlflow/assistant/providers"),
+        lambda ours, plain: (ours.status, plain.status) == (200, 200) and ours.body == {**plain.body, "gateway_vendor_options": {}},
+    ),
+    Meant(
         "artifacts pass through the server: nobody is sent to the store for their parts",
         re.compile(r"GET /(ajax-)?api/3\.0/mlflow/server-info"),
         lambda ours, plain: (ours.status, plain.status) == (200, 200)
