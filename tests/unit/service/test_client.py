@@ -38,6 +38,13 @@ def test_what_was_written_is_kept_and_the_connection_ends(about, autocommit):
     assert kept(about) == ["100 %", "50 %"]
 
 
+def test_what_was_written_is_kept_at_once_where_nobody_says_otherwise(about):
+    """A connection may be open for hours, as mlflow-gc's is, and end in any way."""
+    with client.connect(about) as connection:
+        connection.execute("INSERT INTO kept VALUES ('x')")
+        assert kept(about) == ["x"]
+
+
 def test_what_failed_leaves_nothing_and_the_connection_ends(about):
     with pytest.raises(KeyError), client.connect(about, autocommit=False) as connection:
         connection.execute("INSERT INTO kept VALUES ('x')")
@@ -89,6 +96,38 @@ def test_what_mlflow_deletes_is_in_the_transaction_of_the_connection_that_holds_
             rows._session.execute(text("INSERT INTO kept VALUES ('x')"))
             raise KeyError
         assert kept(about) == [] and not connection.closed and connection.autocommit
+
+
+@pytest.mark.parametrize("kind", ["run", "model", "experiment"])
+def test_mlflow_deletes_what_is_named_and_with_an_experiment_go_its_traces(about, kind):
+    class Store:
+        """MLflow's, which notes what it was told to delete."""
+
+        ManagedSessionMaker = None
+
+        def _deletes(self, kind, name):
+            with self.ManagedSessionMaker() as session:
+                session.execute(text("INSERT INTO kept VALUES (:what)"), {"what": f"{kind} {name}"})
+
+        def _hard_delete_run(self, name):
+            self._deletes("run", name)
+
+        def _hard_delete_logged_model(self, name):
+            self._deletes("model", name)
+
+        def _hard_delete_experiment(self, name):
+            self._deletes("experiment", name)
+
+    with client.connect(about) as connection:
+        connection.execute("DROP TABLE IF EXISTS trace_info; CREATE TABLE trace_info (experiment_id int)")
+        connection.execute("INSERT INTO trace_info VALUES (1), (2)")
+        rows = gc.Rows(connection, Store())
+        with rows.transaction():
+            rows.delete(kind, "1")
+            assert kept(about) == []
+        assert kept(about) == [f"{kind} 1"]
+        traces = connection.execute("SELECT experiment_id FROM trace_info ORDER BY experiment_id").fetchall()
+        assert traces == ([(2,)] if kind == "experiment" else [(1,), (2,)])
 
 
 def test_who_closes_it_himself_may(about):

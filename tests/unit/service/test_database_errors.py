@@ -4,8 +4,10 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from sqlalchemy import create_engine, text
@@ -83,3 +85,56 @@ def test_other_errors_stay_what_they_are(engine):
         connection.execute(text("INSERT INTO once VALUES ('x')"))
         with pytest.raises(IntegrityError, match="duplicate key"):
             connection.execute(text("INSERT INTO once VALUES ('x')"))
+
+
+# --- where MLflow's Flask makes a 500 of it: what a check before the call has raised ---
+
+
+class MlflowException(Exception):
+    def __init__(self, message, status=503):
+        super().__init__(message)
+        self._status = status
+
+    def serialize_as_json(self):
+        return json.dumps({"message": str(self)})
+
+    def get_http_status_code(self):
+        return self._status
+
+
+@pytest.fixture
+def answer(monkeypatch):
+    """What a client gets where a check raises this."""
+    flask = pytest.importorskip("flask")
+    app = flask.Flask("mlflow")
+    modules = {
+        "mlflow": {}, "mlflow.exceptions": {"MlflowException": MlflowException}, "mlflow.protos": {},
+        "mlflow.protos.databricks_pb2": {"TEMPORARILY_UNAVAILABLE": 503}, "mlflow.server": {"app": app},
+    }  # fmt: skip
+    for name, content in modules.items():
+        monkeypatch.setitem(sys.modules, name, SimpleNamespace(**content))
+    errors.answer_what_went_wrong()
+
+    def answer(error):
+        @app.before_request
+        def check():
+            raise error
+
+        return app.test_client().get("/api/2.0/mlflow/runs/get")
+
+    return answer
+
+
+def test_a_database_that_fails_in_a_check_is_told_in_one_sentence_and_clients_come_again(answer):
+    found = answer(OperationalError("SELECT 'a secret'", {}, Exception("server at db.internal closed the connection")))
+    assert (found.status_code, found.json) == (503, {"message": AWAY})
+
+
+def test_what_mlflow_says_in_a_check_is_told_as_where_it_says_it_in_a_call(answer):
+    found = answer(MlflowException("There is no such run.", 404))
+    assert (found.status_code, found.json) == (404, {"message": "There is no such run."})
+
+
+def test_a_fault_in_a_check_is_a_fault_and_says_nothing(answer):
+    found = answer(KeyError("a secret"))
+    assert found.status_code == 500 and "a secret" not in found.text and "Internal Server Error" in found.text

@@ -7,6 +7,7 @@ from __future__ import annotations
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from sqlalchemy import create_engine, text
@@ -90,6 +91,19 @@ def test_a_connection_that_was_idle_is_asked(make, asked, monkeypatch):
     monkeypatch.setattr(mlflow_engine, "FRESH_SECONDS", 0.0)
     use(engine)
     assert len(times) == 1
+
+
+@pytest.mark.parametrize("idle, times_asked", [(4.9, 0), (5.1, 1), (11.0, 1), (3600.0, 1)])
+def test_a_connection_is_asked_when_it_was_idle_for_some_seconds(make, asked, monkeypatch, idle, times_asked):
+    """On a host that has just started, too, whose clock is at its beginning."""
+    now = 10.0
+    monkeypatch.setattr(mlflow_engine, "time", SimpleNamespace(monotonic=lambda: now))
+    engine = make()
+    times = asked(engine)
+    use(engine)
+    now += idle
+    use(engine)
+    assert len(times) == times_asked
 
 
 @pytest.mark.parametrize("fresh", [5.0, 0.0], ids=["just used", "idle"])

@@ -751,7 +751,7 @@ def test_mlflows_default_experiment_stays_although_it_was_deleted():
 
 def test_models_of_the_default_experiment_stay_although_that_was_deleted():
     """They were never deleted themselves, and their experiment stays."""
-    tracking = Tracking(runs=(), models=[MODEL])
+    tracking = Tracking(uri=f"mlflow-artifacts:/0/models/{MODEL}/artifacts", runs=(), models=[MODEL])
     tracking.stage, tracking.experiment_is_deleted = "active", True
 
     class Default(Database):
@@ -760,8 +760,9 @@ def test_models_of_the_default_experiment_stay_although_that_was_deleted():
                 return [(0, True)]
             return super()._answer(query, given)
 
-    clean(Bucket(), tracking, database=Default(tracking))
-    assert not tracking.removed
+    bucket = Bucket(f"s3://bucket/prefix/0/models/{MODEL}/artifacts/x")
+    assert clean(bucket, tracking, database=Default(tracking))[1] == ""
+    assert not tracking.removed and bucket.objects
 
 
 class Stores:

@@ -16,7 +16,8 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "roles" / "mlflow_server" / "files" / "service"))
 
-from mlflow_service.compat.auth import remember_nobody, take_over  # noqa: E402
+from mlflow_service.compat import ground  # noqa: E402
+from mlflow_service.compat.auth import PATCH, remember_nobody, take_over  # noqa: E402
 from mlflow_service.http import logins  # noqa: E402
 from mlflow_service.http.logins import Allowance, Checks, Logins, Rows, Throttled, Turns, Users, credentials, refusal_of  # noqa: E402
 
@@ -243,6 +244,19 @@ def test_right_passwords_use_up_no_allowance():
         users = Team(ttl=0)
         for _ in range(100):
             assert await users.user("ada", "ada") == "ada"
+
+    asyncio.run(ask())
+
+
+def test_a_right_password_makes_up_for_no_wrong_one():
+    """Else whoever has a login could guess at others for ever, with his own in between."""
+
+    async def ask():
+        users = Team()
+        assert await guesses(users, 3) == 0
+        assert await users.user("ada", "ada") == "ada"
+        # The first three are known to be wrong.
+        assert await guesses(users, 50) == 50 - logins.OF_NAME[0]
 
     asyncio.run(ask())
 
@@ -788,3 +802,9 @@ def test_where_logins_are_mlflows_own_nobody_is_remembered_who_may_be_gone(auth)
     del auth._USER_AUTH_CACHE
     remember_nobody()
     assert not hasattr(auth, "_USER_AUTH_CACHE")
+
+
+def test_where_nobody_logs_in_nobody_is_asked_to(monkeypatch):
+    """Although MLflow has all that logins stand on."""
+    monkeypatch.setattr(ground, "moved", lambda patch, fingerprints: "")
+    assert ground.Ground([PATCH], auth=True).has(PATCH) and not ground.Ground([PATCH], auth=False).has(PATCH)

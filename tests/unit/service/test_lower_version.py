@@ -6,9 +6,8 @@ from __future__ import annotations
 
 import pytest
 
-# Fixtures, which pytest finds by their names here.
-from mlflow_service.database import prepare
-from test_prepare import EXPECTED, apply, connect, prepared, schema  # noqa: F401
+# Fixtures, which pytest finds by their names here. That file says where the service is, so it has the module, too.
+from test_prepare import EXPECTED, apply, connect, prepare, prepared, schema  # noqa: F401
 
 # The fixtures of the other file are arguments here.
 # ruff: noqa: F811
