@@ -3,12 +3,12 @@
 """
 Run molecule scenarios, two at a time, each lane on a local cloud of its own. Called by bin/test.
 
-    python bin/_lanes.py LOG_DIR [--clouds NAME NAME] [--beside NAME COMMAND] [--last NAME COMMAND] SCENARIO…
+    python bin/_lanes.py LOG_DIR [--clouds NAME NAME] [--beside NAME COMMAND] [--last NAME COMMAND]… SCENARIO…
 
 A scenario waits for machines half of its time, so that two take two thirds of the time of one after the other. A command is one
-argument, for a shell: that of --beside runs beside both lanes and cares for its own cloud, and that of --last in the lane that is
-first through with its scenarios, on its cloud. Prints how far each is, and of a failed one the end of its log; the exit code is
-the number of scenarios that failed. What a command ended with is in LOG_DIR/NAME.code.
+argument, for a shell: that of --beside runs beside both lanes and cares for its own cloud, and those of --last in the lane that
+is first through with its scenarios, one after the other on its cloud. Prints how far each is, and of a failed one the end of its
+log; the exit code is the number of scenarios that failed. What a command ended with is in LOG_DIR/NAME.code.
 """
 
 from __future__ import annotations
@@ -33,11 +33,12 @@ STEP = re.compile(r"^(?:TASK \[(.*?)\]|tests/\S+::(\S+))", re.MULTILINE)
 
 
 class Lanes:
-    def __init__(self, log_dir, scenarios, clouds=CLOUDS, beside=None, last=None):
+    def __init__(self, log_dir, scenarios, clouds=CLOUDS, beside=None, last=()):
         self.log_dir = Path(log_dir)
         self.clouds = clouds
         self.beside = beside
-        self.waiting = [(scenario, None) for scenario in scenarios] + ([tuple(last)] if last else [])
+        #: What a lane takes at a time: (name, command), with no command for a scenario.
+        self.waiting = [[(scenario, None)] for scenario in scenarios] + ([last] if last else [])
         self.lock = threading.Lock()
         self.running = {}
         self.children = []
@@ -71,8 +72,9 @@ class Lanes:
                 with self.lock:
                     if not self.waiting:
                         return
-                    name, command = self.waiting.pop(0)
-                self.on_cloud(name, command, cloud, cloud_log, environ)
+                    taken = self.waiting.pop(0)
+                for name, command in taken:
+                    self.on_cloud(name, command, cloud, cloud_log, environ)
         finally:
             if not was_up:
                 self.call([*cloud, "reset"], cloud_log, environ)
@@ -151,7 +153,7 @@ def main():
     parser.add_argument("log_dir")
     parser.add_argument("--clouds", nargs=2, metavar="NAME", default=CLOUDS)
     parser.add_argument("--beside", nargs=2, metavar=("NAME", "COMMAND"))
-    parser.add_argument("--last", nargs=2, metavar=("NAME", "COMMAND"))
+    parser.add_argument("--last", nargs=2, action="append", default=[], metavar=("NAME", "COMMAND"))
     parser.add_argument("scenarios", nargs="+", metavar="SCENARIO")
     arguments = parser.parse_args()
     return Lanes(arguments.log_dir, arguments.scenarios, arguments.clouds, arguments.beside, arguments.last).run()

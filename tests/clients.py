@@ -118,7 +118,8 @@ class Client:
         """Parameters as MLflow's own client gives them: in the address of a GET, else as JSON."""
         if method in ("GET", "HEAD"):
             fields = {name: value for name, value in (parameters or {}).items() if not isinstance(value, dict)}
-            return self.send(method, path + ("?" + urlencode(fields, doseq=True, errors="surrogatepass") if fields else ""), headers, **options)
+            query = "?" + urlencode(fields, doseq=True, errors="surrogatepass") if fields else ""
+            return self.send(method, path + query, headers, **options)
         given = pairs(headers)
         if "content-type" not in {name.lower() for name, _ in given}:
             given.insert(0, ("Content-Type", "application/json"))

@@ -84,8 +84,9 @@ class Side:
 
     def new_things(self):
         self.things = things = Things(self.people, self._grant, self.words)
+        grants = {"experiment": things.experiment, "registered_model": things.model, "mcp_server": things.mcp}
         for name, permission in PERMISSIONS.items():
-            for kind, thing in {"experiment": things.experiment, "registered_model": things.model, "mcp_server": things.mcp}.items():
+            for kind, thing in grants.items():
                 self._grant(getattr(self.people, name), permission, kind, thing)
 
     def plainly(self, value, key=""):

@@ -33,7 +33,7 @@ def server(deployment):
 
 
 def empty(deployment, server):
-    """Remove all that other tests have left on the deployed server, but its administrator and the experiment that is always there."""
+    """Remove all that other tests have left on the deployed server, but its administrator and the experiment that always is."""
     import boto3
 
     kept = {"users": f"username = '{deployment.user['username']}'", "experiments": "experiment_id = 0"}
@@ -70,7 +70,9 @@ def twins(deployment, server):
             with deployment.connect(database, autocommit=True) as connection:
                 connection.execute("SELECT setval('experiments_experiment_id_seq', 700000), setval('roles_id_seq', 900000)")
         ours = Client(server.address, deployment.user["username"], deployment.user["password"])
-        yield Twins(Side("ours", ours, root_of(server), seed), Side("plain", plain.client, plain.root, seed, plain.look_up_quickly))
+        yield Twins(
+            Side("ours", ours, root_of(server), seed), Side("plain", plain.client, plain.root, seed, plain.look_up_quickly)
+        )
 
 
 @pytest.fixture(scope="session")

@@ -27,7 +27,8 @@ def is_repeated(field):
 
 def fields():
     found = {}
-    for service in (handlers.MlflowService, handlers.ModelRegistryService, handlers.MlflowArtifactsService, handlers.WebhookService):
+    names = ("MlflowService", "ModelRegistryService", "MlflowArtifactsService", "WebhookService")
+    for service in (getattr(handlers, name) for name in names):
         for method in service.DESCRIPTOR.methods:
             message = service().GetRequestClass(method).DESCRIPTOR
             for endpoint in method.GetOptions().Extensions[databricks_pb2.rpc].endpoints:

@@ -1,6 +1,6 @@
 # Copyright: (c) 2026, the mlops.mlflow_aws contributors
 # GNU General Public License v3.0 or later (see LICENSE)
-"""A plain `mlflow server` beside a deployed one: the same host, packages, PostgreSQL and S3, a database and a bucket of its own."""
+"""A plain `mlflow server` beside a deployed one: on its host, of its packages, with its own database and bucket beside theirs."""
 
 from __future__ import annotations
 
@@ -128,7 +128,7 @@ systemd-run --quiet --collect --unit={UNIT} --uid=nobody --property=EnvironmentF
 
     def look_up_quickly(self, known):
         """
-        MLflow makes a hash of the password for each request, a tenth of a second of a processor each time, and thousands are made.
+        MLflow makes a hash of the password for each request, a tenth of a second of a processor, and thousands are made here.
 
         The hash is another then, and the check the same.
 

@@ -34,7 +34,8 @@ class Worker:
         choice, number, things = random.Random(f"{self.number} {self.steps}"), self.steps, self.side.things
         kind = choice.choice(["metric", "batch", "tag", "params", "same tag", "experiment tag", "model", "input"])
         if kind == "metric":
-            self.must("runs/log-metric", run_id=self.run, key=f"m{number % 7}", value=choice.random(), timestamp=number, step=number)
+            at = {"timestamp": number, "step": number}
+            self.must("runs/log-metric", run_id=self.run, key=f"m{number % 7}", value=choice.random(), **at)
         elif kind == "batch":
             metrics = [{"key": f"b{one}", "value": choice.random(), "timestamp": number, "step": number} for one in range(20)]
             metrics += metrics[:5]
@@ -47,7 +48,8 @@ class Worker:
             # All of them write this one, each the same.
             self.must("experiments/set-experiment-tag", experiment_id=things.experiment, key="all", value="the same")
         elif kind == "experiment tag":
-            self.must("experiments/set-experiment-tag", experiment_id=things.experiment, key=f"of {self.number}", value=f"{number}")
+            tag = {"key": f"of {self.number}", "value": f"{number}"}
+            self.must("experiments/set-experiment-tag", experiment_id=things.experiment, **tag)
         elif kind == "model":
             self.must("registered-models/set-tag", name=things.model, key=f"of {self.number}", value=f"{number}")
         elif kind == "input":

@@ -8,7 +8,8 @@ import pytest
 from compare import tally
 from test_calls import CALLERS, Found
 
-RUN = "run { info { runId runUuid experimentId status artifactUri lifecycleStage } data { params { key value } metrics { key value } } }"
+INFO = "info { runId runUuid experimentId status artifactUri lifecycleStage }"
+RUN = f"run {{ {INFO} data {{ params {{ key value }} metrics {{ key value }} }} }}"
 ERROR = "apiError { code message helpUrl }"
 # By MLflow's own names for them; what each is told of the things of a side.
 QUERIES = {
@@ -29,10 +30,12 @@ QUERIES = {
     f" {{ runs {{ info {{ runId experimentId status }} data {{ tags {{ key value }} }} }} {ERROR} }} }}",
 }  # fmt: skip
 WRONG = {
-    "none": "", "broken": "query {", "unknown": "query { nobody }", "an id that nobody has": 'query { mlflowGetRun(input: {runId: "x"}) {'
-    + RUN + ERROR + " } }", "a wrong type": "query { mlflowSearchRuns(input: {experimentIds: 7}) { " + ERROR + " } }",
-    "no input": "query { mlflowGetRun { " + ERROR + " } }", "several at once": "query { a: __typename b: __typename c: __typename }",
-    "deep": "query { " + "mlflowGetRun(input: {runId: \"x\"}) { run { " * 40 + "info { runId }" + " } }" * 40 + " }",
+    "none": "", "broken": "query {", "unknown": "query { nobody }",
+    "an id that nobody has": f'query {{ mlflowGetRun(input: {{runId: "x"}}) {{ {RUN} {ERROR} }} }}',
+    "a wrong type": f"query {{ mlflowSearchRuns(input: {{experimentIds: 7}}) {{ {ERROR} }} }}",
+    "no input": f"query {{ mlflowGetRun {{ {ERROR} }} }}",
+    "several at once": "query { a: __typename b: __typename c: __typename }",
+    "deep": "query { " + 'mlflowGetRun(input: {runId: "x"}) { run { ' * 40 + "info { runId }" + " } }" * 40 + " }",
     "its own description": "query { __schema { queryType { name } } }",
 }  # fmt: skip
 
@@ -48,7 +51,7 @@ def test_each_query_is_answered_as_by_mlflow(twins, known):
     for name, query in QUERIES.items():
         for caller in CALLERS:
             tally["queries of GraphQL"] += 1
-            found.look(caller, "POST", f"/graphql {name}", twins.ask(lambda side: asked(query(side.things)), caller))
+            found.look(caller, "POST", f"/graphql {name}", twins.ask(lambda side, query=query: asked(query(side.things)), caller))
     for what, query in WRONG.items():
-        found.look(what, "POST", "/graphql", twins.ask(lambda side: asked(query), "admin"))
+        found.look(what, "POST", "/graphql", twins.ask(lambda side, query=query: asked(query), "admin"))
     found.none()

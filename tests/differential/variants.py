@@ -18,7 +18,10 @@ BODIES = {
     "a number": b"7", "bytes": b"\xff\xfe", "a name twice": b'{"max_results": 1, "max_results": 2}',
     "a field that nobody knows": b'{"nobody_knows": 1}', "deep": b"[" * 3000 + b"]" * 3000,
 }  # fmt: skip
-TYPES = {"no content type": None, "a form": "application/x-www-form-urlencoded", "text": "text/plain", "JSON in Latin-1": "application/json; charset=latin-1"}
+TYPES = {
+    "no content type": None, "a form": "application/x-www-form-urlencoded", "text": "text/plain",
+    "JSON in Latin-1": "application/json; charset=latin-1",
+}  # fmt: skip
 
 
 def parameters(right, fields):
