@@ -271,7 +271,7 @@ def tell(found: list[dict], left: list[dict], group: Callable[[dict], str]) -> f
 
 
 def main() -> None:
-    arguments, found = parse(__doc__, 12, "file"), []
+    arguments, found = parse(__doc__, 8, "file"), []
 
     def work(file: str, folder: Path) -> None:
         begin = time.monotonic()

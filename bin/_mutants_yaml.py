@@ -141,7 +141,7 @@ def notices(folder: Path, timeout: float, tests: list[str]) -> bool:
 
 
 def main() -> None:
-    arguments, found = parse(__doc__, 6, "kind"), []
+    arguments, found = parse(__doc__, 4, "kind"), []
     waiting = chosen(all_mutants(arguments.files), arguments.each, arguments.seed)
     every = sorted({test for mutant in waiting for test in tests_of(mutant.file)})
     fails = [] if waiting else [f"There is nothing to leave out in {' '.join(arguments.files)}."]

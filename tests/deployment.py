@@ -61,7 +61,7 @@ def deployed(folder, **options):
 
 
 class Deployment:
-    def __init__(self, folder, servers=2, recycle=3, grace=1, lease=5, tests="rotation"):
+    def __init__(self, folder, servers=2, recycle=3, grace=1, lease=5, tests="rotation", more=None):
         self.folder = Path(folder)
         # Who works on these tests has a deployment up already.
         self.as_it_is = bool(os.environ.get(f"{tests.upper()}_AS_IT_IS"))
@@ -85,6 +85,7 @@ class Deployment:
             "mlflow_server_pool_recycle": recycle,
             "mlflow_aws_rotation_grace_seconds": grace,
             "mlflow_aws_rotation_lease_seconds": lease,
+            **(more or {}),
         }
         self.logs = 0
         self.prefix = []

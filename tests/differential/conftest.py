@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import os
 import secrets
 import sys
 from pathlib import Path
@@ -20,7 +21,10 @@ def deployment(tmp_path_factory):
     """A server that serves."""
     from deployment import deployed
 
-    with deployed(tmp_path_factory.mktemp("differential"), servers=1, tests="differential") as deployment:
+    # Of an older version, a deployment of its own.
+    version = os.environ.get("DIFFERENTIAL_VERSION")
+    more = {"mlflow_server_version": version} if version else {}
+    with deployed(tmp_path_factory.mktemp("differential"), servers=1, tests="differential", more=more) as deployment:
         deployment.variables["mlflow_aws_server_count"] = len(deployment.hosts)
         yield deployment
 

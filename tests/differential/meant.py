@@ -46,6 +46,12 @@ MEANT = [
         lambda ours, plain: (ours.status, plain.status) == (401, 500) and "'encode'" in str(plain.body),
     ),
     Meant(
+        "the page does not tell that usage data are collected, since they are not",
+        re.compile(r"GET /"),
+        lambda ours, plain: (ours.status, plain.status) == (200, 200)
+        and re.sub(r"<style>#root [^<]*telemetry-alert[^<]*</style></head>", "</head>", ours.body) == plain.body,
+    ),
+    Meant(
         "there is no assistant here, and nothing to choose for one",
         re.compile(r"GET /ajax-api/3\.0/mlflow/assistant/providers"),
         lambda ours, plain: (ours.status, plain.status) == (200, 200)

@@ -12,6 +12,7 @@ from __future__ import annotations
 import random
 
 import pytest
+from clients import API
 from compare import different, tally
 from meant import MEANT, reason, used
 from routes import CLOSED, who_may
@@ -133,6 +134,24 @@ def test_odd_logins_are_answered_as_by_mlflow(twins, known):
     found.none()
 
 
+@pytest.mark.everyday
+@pytest.mark.parametrize("ids", [1, 400, 1800])
+def test_a_search_by_get_may_name_hundreds(twins, ids):
+    """1,800 runs by their ids are some 60 KiB of an address."""
+    found = Found()
+
+    def make(side):
+        others = [f"{number:032x}" for number in range(ids - 1)]
+        names = ", ".join(f"'{run}'" for run in (*others, side.things.run))
+        return "GET", f"{API}/model-versions/search", {"filter": f"run_id IN ({names})", "max_results": 5}, {}
+
+    for caller in ("stranger", "reader", "owner"):
+        answers = twins.ask(make, caller)
+        found.look(caller, "GET", "/model-versions/search", answers)
+        assert answers[0].status == (401 if caller == "stranger" else 200), answers[0].body
+    found.none()
+
+
 @pytest.mark.parametrize("one_of", [pytest.param(20, marks=pytest.mark.everyday, id="one of 20"), pytest.param(1, id="all")])
 def test_what_is_wrong_is_answered_as_by_mlflow(twins, known, one_of):
     """An administrator whose calls lack something, or have something that is none."""
@@ -144,6 +163,7 @@ def test_what_is_wrong_is_answered_as_by_mlflow(twins, known, one_of):
     found.none()
 
 
+@pytest.mark.everyday
 def test_each_difference_that_is_meant_is_met():
     """A reason that nothing needs any more is removed."""
     if not tally["routes"]:
