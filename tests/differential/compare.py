@@ -16,6 +16,8 @@ from clients import API, API3
 from things import Things
 
 tally = Counter()
+# Whoever has no answer after so long has none.
+SECONDS = 20
 # Permissions of MLflow on the things of one experiment and one registered model.
 PERMISSIONS = {"manager": "MANAGE", "user": "USE"}
 OWN = [
@@ -135,9 +137,12 @@ class Twins:
         def of(side):
             who = getattr(side.people, caller) if isinstance(caller, str) else caller(side)
             method, path, parameters, headers, *body = make(side)
-            if body:
-                return self.said(side, who.send(method, path, headers, body[0]))
-            return self.said(side, who.call(method, path, parameters, headers))
+            try:
+                if body:
+                    return self.said(side, who.send(method, path, headers, body[0], timeout=SECONDS))
+                return self.said(side, who.call(method, path, parameters, headers, timeout=SECONDS))
+            except OSError as error:
+                return SimpleNamespace(status=0, kind="", body=f"no answer: {error!r}", headers={})
 
         tally["calls on both"] += 1
         return tuple(self.both(of))

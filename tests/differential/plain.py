@@ -95,7 +95,7 @@ SETTINGS
 grep '^default_permission' /etc/mlflow/auth.ini >>{FOLDER}/auth.ini
 cp /etc/mlflow/s3-ca.pem {FOLDER}/s3-ca.pem
 chown -R nobody {FOLDER}
-systemd-run --quiet --collect --unit={UNIT} --uid=nobody --property=EnvironmentFile={FOLDER}/env \
+systemd-run --quiet --collect --unit={UNIT} --uid=nobody --property=EnvironmentFile={FOLDER}/env --property=TimeoutStopSec=3 \
   --working-directory={FOLDER} {command} --workers 1
 """)
         self._reach()
