@@ -1,0 +1,524 @@
+# Copyright: (c) 2026, the mlops.mlflow_aws contributors
+# GNU General Public License v3.0 or later (see LICENSE)
+"""What a task says beside its module: when, as whom, once or on each host, in a plan too, and what is a change or a failure."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import pytest
+from repository import ROOT, load_yaml, relative
+from tasks import FILES, INNER, module_of, task, tasks_of
+from test_reach import brought, module_name, talks
+
+COMMANDS = {"command", "shell", "raw", "script"}
+REAL_RUN = "not ansible_check_mode"
+AWS_ROLES = ("ec2", "iam", "network", "rds", "s3")
+SERVER = ROOT / "roles" / "mlflow_server" / "tasks"
+DATABASE = ROOT / "roles" / "mlflow_database" / "tasks"
+
+
+@dataclass(frozen=True, eq=False)
+class Step:
+    """A task, with what is said of it by itself, by the blocks around it and by who brings its file in."""
+
+    path: Path
+    task: dict
+    #: All that has to be true: what is joined by "and" counts one by one.
+    whens: tuple[str, ...]
+    #: Who says that it is done once, from the outside in: files.
+    once: tuple[Path, ...]
+    #: Below which words of a block or a play it stands in its own file, with that block.
+    around: tuple[tuple[str, dict], ...]
+
+    def __str__(self) -> str:
+        return f"{relative(self.path)}: {self.task.get('name')}"
+
+    @property
+    def own_whens(self) -> tuple[str, ...]:
+        return conditions(self.task.get("when"))
+
+    @property
+    def in_rescue(self) -> bool:
+        return any(word == "rescue" for word, _block in self.around)
+
+
+def conditions(when) -> tuple[str, ...]:
+    """What has to be true, one by one."""
+    if when is None:
+        return ()
+    found = []
+    for text in when if isinstance(when, list) else [when]:
+        text = " ".join(str(text).split())
+        found += [text] if re.search(r"\bor\b|[({\[]", text) else text.split(" and ")
+    return tuple(found)
+
+
+@cache
+def loaded(path: Path):
+    return load_yaml(path)
+
+
+def steps(path: Path, items, follow: bool = True, whens=(), once=(), around=(), seen=()):
+    """The tasks of a file or of a play, and those that they bring in."""
+    for item in items or []:
+        inner = [key for key in INNER if key in item]
+        now = (*whens, *conditions(item.get("when")))
+        once_now = (*once, path) if item.get("run_once") is True else once
+        for key in inner:
+            yield from steps(path, item[key], follow, now, once_now, (*around, (key, item)), seen)
+        if inner or "hosts" in item or module_name(item) in ("", "import_playbook"):
+            continue
+        yield Step(path, item, now, once_now, around)
+        file = brought(path, item) if follow else None
+        if file and file.exists() and file not in seen:
+            yield from steps(file, loaded(file), True, now, once_now, (), (*seen, file))
+
+
+def by_file() -> list[Step]:
+    """Each task once, by what its own file says."""
+    return [step for path in FILES if path.parent.name != "vars" for step in steps(path, loaded(path), follow=False)]
+
+
+ENTRIES = [*sorted((ROOT / "playbooks").glob("*.yml")), *sorted((ROOT / "roles").glob("*/tasks/main.yml"))]
+
+
+@cache
+def by_way() -> tuple[Step, ...]:
+    """Each task as often as there are ways to it, from a playbook or from a role that is run as a whole."""
+    return tuple(step for path in ENTRIES for step in steps(path, loaded(path)))
+
+
+def named(found) -> list[str]:
+    return sorted({str(step) for step in found})
+
+
+def names(found) -> set[str]:
+    return {step.task["name"] for step in found}
+
+
+def arguments_of(task: dict):
+    return next((value for key, value in task.items() if "." in key), None)
+
+
+def is_command(task: dict) -> bool:
+    return module_name(task) in COMMANDS
+
+
+def makes_a_file(task: dict) -> bool:
+    return bool({"creates", "removes"} & set(module_of(task)[1]))
+
+
+def only_looks(task: dict) -> bool:
+    """A command that tells something and changes nothing, or whose change is what a plan would tell."""
+    said = task.get("changed_when")
+    return is_command(task) and "register" in task and (said is False or "ansible_check_mode" in str(said))
+
+
+def registered() -> dict[str, list[Step]]:
+    found: dict[str, list[Step]] = {}
+    for step in by_file():
+        if "register" in step.task:
+            found.setdefault(step.task["register"], []).append(step)
+    return found
+
+
+def test_all_tasks_are_found():
+    every = {(path, item.get("name")) for path in FILES if path.parent.name != "vars" for item in tasks_of(path)}
+    assert {(step.path, step.task.get("name")) for step in by_file()} == every
+    # On its way from somewhere, too.
+    reached = {step.path for step in by_way()}
+    assert {path for path, _name in every} - reached - set(ENTRIES) <= {
+        *((ROOT / "roles" / role / "tasks" / "preflight.yml") for role in ("network", "s3")),
+    }
+
+
+# -- what counts as a change -----------------------------------------------------------------------------------------
+
+
+def test_a_command_says_whether_it_changes_anything():
+    """Once: where a file decides whether it is run, changed_when would tell of a change that was not made."""
+    wrong = [step for step in by_file() if is_command(step.task) and ("changed_when" in step.task) == makes_a_file(step.task)]
+    assert not named(wrong)
+
+
+def test_a_name_in_the_inventory_is_no_change():
+    wrong = [step for step in by_file() if module_name(step.task) == "add_host" and step.task.get("changed_when") is not False]
+    assert not named(wrong)
+
+
+def test_what_a_plan_tells_is_a_change_where_the_module_that_makes_it_is_not_asked():
+    told = [step for step in by_file() if module_name(step.task) == "debug" and re.search(
+        r"^Would |\bwould be installed\b", str(module_of(step.task)[1].get("msg")))]  # fmt: skip
+    assert len(told) > 3
+    # RDS's module is asked in a plan, too, and says so itself.
+    assert names(step for step in told if step.task.get("changed_when") is not True) == {"Tell which database would be made"}
+
+
+def test_what_fails_in_a_plan_alone_is_told_as_a_change():
+    """apt can't look at a host that has neither its Python nor its lists; the real run fetches both."""
+    apt = [step for step in by_file() if module_name(step.task) == "apt"]
+    assert len(apt) > 1
+    for step in apt:
+        forgiven, told = str(step.task.get("failed_when")), str(step.task.get("changed_when"))
+        (reason,) = set(re.findall(r"search\('(.*?)'\)", forgiven))
+        assert "ansible_check_mode" in forgiven and f"search('{reason}')" in told and "is changed" in told, str(step)
+
+
+# -- in a plan -------------------------------------------------------------------------------------------------------
+
+
+def test_what_only_looks_looks_in_a_plan_too():
+    """Ansible skips a command there, and who reads its answer has none."""
+    looking = [step for step in by_way() if only_looks(step.task)]
+    assert len(named(looking)) > 10
+    assert not named(step for step in looking if step.task.get("check_mode") is not False and REAL_RUN not in step.whens)
+
+
+def test_what_changes_something_is_not_done_in_a_plan():
+    """check_mode: false is for commands that only look; a module that looks knows of plans itself."""
+    assert not named(step for step in by_file() if step.task.get("check_mode") is False and not only_looks(step.task))
+
+
+# -- as whom ---------------------------------------------------------------------------------------------------------
+
+# Facts and connections are anybody's; the rest of ansible.builtin that is used here installs, writes, or asks systemd.
+ANYBODYS = {"setup", "ping", "wait_for_connection"}
+
+
+def test_what_is_done_on_a_host_is_done_as_root():
+    """The server's own role is looked at as a whole by test_reach."""
+    ours = [
+        step
+        for step in by_way()
+        if step.path.parent == DATABASE or step.task.get("delegate_to", "localhost") != "localhost"
+        if talks(step.task) and any(key.startswith("ansible.builtin.") for key in step.task)
+        if module_name(step.task) not in ANYBODYS
+    ]
+    assert {module_name(step.task) for step in ours} >= {"apt", "dnf", "get_url", "command"}
+    assert not named(step for step in ours if step.task.get("become") is not True)
+
+
+def test_what_a_block_has_said_is_not_said_again():
+    """What is brought in within a block is done as the block says."""
+    wrong = []
+    for step in by_file():
+        again = step.task.get("become", (module_of(step.task)[1].get("apply") or {}).get("become"))
+        if again is not None and any(block.get("become") == again for _word, block in step.around):
+            wrong.append(step)
+    assert not named(wrong)
+
+
+# -- once, or on each host -------------------------------------------------------------------------------------------
+
+OF_ONE = re.compile(r"^inventory_hostname == ")
+
+
+def test_what_all_hosts_share_is_touched_by_one_of_them():
+    """AWS, Secrets Manager and the database's roles: two hosts at it together would collide."""
+    shared = []
+    for path in ENTRIES:
+        for play in loaded(path) if path.parent.name == "playbooks" else []:
+            if play.get("hosts") == "mlflow_server":
+                shared += [
+                    step
+                    for step in steps(path, [play])
+                    if step.task.get("delegate_to") == "localhost" or (step.path.parent == DATABASE and talks(step.task))
+                ]
+    assert {"secretsmanager_rotation", "rds_instance", "mlflow_database", "mlflow_database_rotation"} <= {
+        module_name(step.task) for step in shared
+    }
+    # Who brings the role in says for whom, whatever the role says itself.
+    wrong = [
+        step
+        for step in shared
+        if not any(OF_ONE.match(one) for one in step.whens) and not any(path.parent != DATABASE for path in step.once)
+    ]
+    assert not named(wrong)
+
+
+def test_the_database_is_made_once_by_who_runs_its_role_on_many_hosts():
+    main = [step for step in steps(DATABASE / "main.yml", loaded(DATABASE / "main.yml")) if talks(step.task)]
+    assert main and not named(step for step in main if not step.once)
+
+
+def test_hosts_take_turns_where_their_processes_are_replaced():
+    """Meanwhile a host has twice as many connections to the database."""
+    replacing = [step for step in by_file() if module_of(step.task)[1].get("name") == "mlflow-handover.service"]
+    assert len(replacing) > 1 and not named(step for step in replacing if step.task.get("throttle") != 1)
+
+
+def test_who_is_the_first_host_does_not_depend_on_the_inventorys_order():
+    """run_once takes the first in the play's order, and conditions take the first by name."""
+    plays = [play for path in ENTRIES if path.parent.name == "playbooks" for play in loaded(path)]
+    found = [play for play in plays if "ansible_play_hosts | sort | first" in str(play) and "'run_once': True" in str(play)]
+    assert found and all(play.get("order") == "sorted" for play in found)
+
+
+# -- when ------------------------------------------------------------------------------------------------------------
+
+
+def test_what_ends_a_run_or_leaves_a_host_out_has_a_condition():
+    """But for who tells why something has failed, at the end of its rescue."""
+    ends = [step for step in by_file() if module_name(step.task) == "fail" or arguments_of(step.task) in ("end_host", "end_play")]
+    assert len(ends) > 40
+    assert not named(step for step in ends if not step.own_whens and not step.in_rescue)
+    for step in ends:
+        if step.in_rescue:
+            word, block = step.around[-1]
+            assert block[word][-1] == step.task, str(step)
+
+
+# What is said in each run that comes there.
+SAID_ALWAYS = {
+    "Say what would be installed",
+    "Say what this run does",
+    "Say what was rotated, and what is left to you",
+}
+
+
+def test_what_is_said_is_said_where_it_is_so():
+    said = [step for step in by_file() if module_name(step.task) == "debug"]
+    assert len(said) > 20 and names(step for step in said if not step.own_whens) == SAID_ALWAYS
+
+
+# Brought in without a condition by a role, where that is static everywhere else.
+INCLUDED_ALWAYS = {
+    # Taken again when there is a client, with other answers.
+    "roles/mlflow_database/tasks/database.yml: Make the roles and the database",
+    "roles/mlflow_database/tasks/rotation.yml: Take the step",
+    # In a rescue: what failed is the condition.
+    "roles/mlflow_server/tasks/service.yml: Look whether it is the installation that is broken",
+    "roles/network/tasks/absent.yml: Find the VPC",
+}
+
+
+def test_what_a_role_brings_in_while_it_runs_has_a_condition_or_a_loop():
+    """What is always there is imported. An include that has lost its condition installs, removes or restarts in each run."""
+    found = [step for step in by_file() if step.path.is_relative_to(ROOT / "roles") and module_name(step.task) == "include_tasks"]
+    assert len(found) > 20
+    assert {str(step) for step in found if not step.own_whens and "loop" not in step.task} == INCLUDED_ALWAYS
+
+
+@pytest.mark.parametrize("role", AWS_ROLES)
+def test_nothing_of_aws_is_made_or_removed_unless_that_was_asked_for(role):
+    """A role that is to remove makes nothing, and the reverse."""
+    present, absent = (f"{role}_state == '{state}'" for state in ("present", "absent"))
+    main = ROOT / "roles" / role / "tasks" / "main.yml"
+    modules = [(step, module_of(step.task)[0]) for step in steps(main, loaded(main))]
+    changing = [step for step, module in modules if re.match(r"(amazon|mlops)\.", module) and not module.endswith("_info")]
+    assert changing
+    assert not named(step for step in changing if not {present, absent} & set(step.whens))
+    removing = [step for step in changing if module_of(step.task)[1].get("state") == "absent"]
+    assert removing and not named(step for step in removing if absent not in step.whens)
+
+
+# What a role asks of who removes, too: by that it finds what is to go.
+ASKED_OF_WHO_REMOVES = {"Check the name"}
+
+
+def test_who_removes_a_network_is_not_asked_who_may_reach_it():
+    """teardown.yml may be run with nothing but a name and a region."""
+    path = ROOT / "roles" / "network" / "tasks" / "preflight.yml"
+    checks = list(steps(path, loaded(path)))
+    assert names(step for step in checks if "network_state == 'present'" not in step.whens) == ASKED_OF_WHO_REMOVES
+
+
+# Conditions that say nothing of what was found: they are the same in each run.
+NOT_FOUND = re.compile(r"^(not )?(ansible_check_mode|__mlflow_server_plan_only \| bool)$|_(state|tls|installer) [!=]= ")
+# Run each time they are come to: what brings them there is what was found.
+RUN_ALWAYS = {
+    # acme.yml, where what is asked of the CA does not stand any more.
+    "Look which CA the certificate is of",
+}
+
+
+def test_a_command_that_always_changes_something_is_run_where_something_was_found():
+    """A second run changes nothing."""
+    changing = [step for step in by_way() if is_command(step.task) and step.task.get("changed_when") is True]
+    assert len(named(changing)) > 8
+    idle = [step for step in changing if all(NOT_FOUND.search(one) for one in step.whens) and not step.in_rescue]
+    assert not named(idle)
+    # That something was written is not so in a plan, where the command may have nothing to be run on.
+    for step in changing:
+        if any(one.endswith("is changed") for one in step.own_whens):
+            assert REAL_RUN in step.whens or step.in_rescue, str(step)
+
+
+def test_a_distributions_packages_are_asked_for_where_that_is_the_distribution():
+    for module, family in {"apt": "debian", "dnf": "redhat"}.items():
+        found = [step for step in by_file() if module_name(step.task) == module]
+        assert len(found) > 1
+        for step in found:
+            assert any(one.lower().endswith(f"== '{family}'") for one in step.own_whens), str(step)
+
+
+# -- again -----------------------------------------------------------------------------------------------------------
+
+
+def test_what_is_tried_again_says_until_when_how_often_and_with_which_pause():
+    """Without until, a task with retries waits for another thing: that it does not fail."""
+    words = {"until", "retries", "delay"}
+    trying = [step for step in by_file() if words & set(step.task)]
+    assert len(trying) > 3 and not named(step for step in trying if not words <= set(step.task))
+    assert not named(step for step in trying if step.task.get("register", "nothing") not in str(step.task["until"]))
+
+
+# -- what has failed -------------------------------------------------------------------------------------------------
+
+#: The answer's own words about a failure, and the missing of what an answer always has.
+JUDGED = r"\b{}(?: \| default\({{}}\))?\)?\.(?:rc\b|msg is (?:not )?defined|\w+ is not defined)"
+
+
+def judged_by(text: str, name: str) -> bool:
+    return bool(re.search(JUDGED.format(name), text) or re.search(rf"\b{name} is (failed|not succeeded)", text))
+
+
+def test_what_another_task_judges_does_not_fail_by_itself():
+    """That one tells the reason in a sentence, also where no_log would hide it, or decides what is done instead."""
+    texts = [path.read_text() for path in FILES if path.parent.name == "vars"]
+    texts += [path.read_text() for path in (ROOT / "roles").glob("*/vars/main.yml")]
+    judging = " ".join(" ".join(text.split()) for text in texts)
+    for step in by_file():
+        given = {"when": step.task.get("when"), "vars": step.task.get("vars")}
+        if module_name(step.task) == "assert":
+            given["that"] = module_of(step.task)[1]["that"]
+        judging += " " + " ".join(str(value) for value in given.values())
+    found = {name: made for name, made in registered().items() if judged_by(judging, name)}
+    assert len(found) > 15
+    wrong = [
+        step
+        for made in found.values()
+        for step in made
+        if not {"failed_when", "ignore_errors", "until"} & set(step.task)
+        # A rescue tells as well.
+        if not any(word == "block" and "rescue" in block for word, block in step.around)
+    ]
+    assert not named(wrong)
+
+
+def test_what_looks_for_a_reason_does_not_hide_it_by_failing():
+    """Within a rescue the last task tells what has failed; what stands before it is an attempt."""
+    trying = [step for step in by_file() if step.in_rescue and module_name(step.task) not in ("fail", "include_tasks")]
+    assert len(trying) > 4
+    # Where the site can't be put back there is no other reason to tell.
+    assert names(step for step in trying if step.task.get("failed_when") is not False) == {"Put the former site back"}
+
+
+def test_a_refusal_that_aws_gives_in_an_answer_is_one_and_what_is_gone_already_is_none():
+    group = task("rds", "parameter_group.yml", "Make sure of the parameter group")
+    assert ".errors | default([]) | length > 0" in group["failed_when"]
+    is_failed, of_another_kind = task("iam", "absent.yml", "Remove the role's policy")["failed_when"]
+    assert is_failed.endswith("is failed") and of_another_kind.startswith("'NoSuchEntity' not in ")
+
+
+# -- blocks ----------------------------------------------------------------------------------------------------------
+
+
+def blocks(items):
+    for item in items or []:
+        for key in INNER:
+            if key in item:
+                yield from blocks(item[key])
+        if "block" in item:
+            yield item
+
+
+BLOCKS = [(path, block) for path in FILES if path.parent.name != "vars" for block in blocks(loaded(path))]
+
+
+def test_a_block_is_for_something():
+    """For a word that holds for all of it, or for what is done where it fails, or in any case."""
+    assert len(BLOCKS) > 15
+    assert not [f"{relative(path)}: {block['name']}" for path, block in BLOCKS if set(block) == {"name", "block"}]
+
+
+def inside(block: dict, word: str) -> list[dict]:
+    return [step.task for step in steps(ROOT, block.get(word), follow=False)]
+
+
+def innermost(path: Path, wanted) -> list[dict]:
+    """The blocks of a file that have such a task, without those around them."""
+    found = [block for file, block in BLOCKS if file == path and any(wanted(task) for task in inside(block, "block"))]
+    return [one for one in found if not any(other is not one and str(other) in str(one) for other in found)]
+
+
+def test_whoever_takes_the_lease_for_a_block_gives_it_back_in_any_case():
+    """Nobody else could work on the deployment until it ends by itself. A rotation keeps it: the next run goes on with it."""
+    site = ROOT / "playbooks" / "site.yml"
+    around = [block for path, block in BLOCKS if path == site and "tasks/lease.yml" in str(block["block"])]
+    # Where there is a choice, it is the block around that one.
+    around = [block for block in around if not any(block in other["block"] for other in around)]
+    assert around
+    assert all("tasks/lease_end.yml" in str(block.get("always")) for block in around)
+
+
+def test_what_lifts_a_protection_sets_it_again_where_it_does_not_go_on():
+    path = ROOT / "roles" / "rds" / "tasks" / "absent.yml"
+
+    def protection(task):
+        return module_of(task)[1].get("deletion_protection")
+
+    def address(task):
+        secrets = module_of(task)[1].get("secrets") or [{}]
+        return (secrets[0].get("values") or {}).get("host")
+
+    lifting = innermost(path, lambda task: protection(task) is False or address(task) == "")
+    assert lifting
+    for block in lifting:
+        rescue = inside(block, "rescue")
+        assert True in map(protection, rescue) and any(map(address, rescue))
+
+
+def test_who_starts_the_service_or_waits_for_it_tells_where_to_look():
+    """By the journal's last lines, or at least by its name."""
+    units = {"mlflow.service", "mlflow-handover.service"}
+
+    def starts(task):
+        arguments = module_of(task)[1]
+        return module_name(task) == "mlflow_ready" or (arguments.get("name") in units and arguments.get("state") == "started")
+
+    for path in sorted(SERVER.glob("*.yml")):
+        for step in steps(path, loaded(path), follow=False):
+            if starts(step.task):
+                rescue = next((block["rescue"] for _word, block in reversed(step.around) if "rescue" in block), None)
+                after = [one.task for one in steps(path, loaded(path), follow=False) if "journalctl" in str(one.task)]
+                assert rescue or step.task.get("failed_when") is False, str(step)
+                assert "journalctl" in str(rescue or after), str(step)
+
+
+# -- whose files -----------------------------------------------------------------------------------------------------
+
+
+def mappings(tree):
+    if isinstance(tree, dict):
+        yield tree
+    for value in tree.values() if isinstance(tree, dict) else tree if isinstance(tree, list) else []:
+        yield from mappings(value)
+
+
+def test_a_file_for_its_group_to_read_says_which_group_that_is():
+    """One that is nobody else's to read, and of root's group, is not read by the service."""
+    found = [
+        item
+        for path in FILES
+        for item in mappings(loaded(path))
+        if re.fullmatch(r"0[0-7]{3}", str(item.get("mode"))) and int(item["mode"], 8) & 0o047 == 0o040
+    ]
+    assert len(found) > 5
+    assert not [item for item in found if item.get("group", "root") == "root"]
+
+
+def test_what_is_the_services_own_is_so_with_its_group():
+    found = [item for path in FILES for item in mappings(loaded(path)) if item.get("owner") == "{{ __mlflow_server_user }}"]
+    assert found and not [item for item in found if item.get("group") != item["owner"]]
+
+
+def test_a_module_that_keeps_a_files_owner_is_told_who_it_is():
+    """Those of ansible.builtin leave the owner of a file that is there already."""
+    writing = [step for step in by_way() if module_name(step.task) in ("copy", "template", "get_url")]
+    assert writing
+    assert not named(step for step in writing if not {"owner", "group", "mode"} <= set(module_of(step.task)[1]))
