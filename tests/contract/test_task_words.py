@@ -168,6 +168,16 @@ def test_what_fails_in_a_plan_alone_is_told_as_a_change():
         assert "ansible_check_mode" in forgiven and f"search('{reason}')" in told and "is changed" in told, str(step)
 
 
+def test_what_a_plan_tells_in_place_of_a_module_that_module_is_not_asked():
+    for path in FILES:
+        if path.parent.name != "vars":
+            found = list(steps(path, loaded(path), follow=False))
+            for number, step in enumerate(found):
+                if str(module_of(step.task)[1].get("msg")).startswith("Would ") and step.task.get("changed_when") is True:
+                    done = next(one for one in found[number:] if module_of(one.task)[0].startswith("amazon.aws."))
+                    assert "ansible_check_mode" in step.own_whens and REAL_RUN in done.own_whens, str(done)
+
+
 # -- in a plan -------------------------------------------------------------------------------------------------------
 
 
@@ -327,6 +337,129 @@ def test_who_removes_a_network_is_not_asked_who_may_reach_it():
     assert names(step for step in checks if "network_state == 'present'" not in step.whens) == ASKED_OF_WHO_REMOVES
 
 
+def play_steps(playbook: str, hosts: str) -> list[Step]:
+    path = ROOT / "playbooks" / f"{playbook}.yml"
+    return [step for play in loaded(path) if play.get("hosts") == hosts for step in steps(path, [play])]
+
+
+def brings(step: Step, part: str) -> bool:
+    return module_name(step.task) == "include_role" and module_of(step.task)[1].get("tasks_from") == part
+
+
+def test_a_file_that_brings_itself_in_again_has_a_condition_to_end_with():
+    again = [step for step in by_file() if brought(step.path, step.task) == step.path]
+    assert again and not named(step for step in again if not step.own_whens)
+
+
+def test_a_plan_takes_no_lease_for_site_yml():
+    """A rotation's module knows of plans; who plans site.yml has no database to ask, or does not wait for another run."""
+    inner = [step for step in play_steps("site", "mlflow_server") if brings(step, "rotation")]
+    assert {step.path.name for step in inner} == {"lease.yml", "lease_wait.yml", "lease_renew.yml", "lease_end.yml"}
+    assert not named(step for step in inner if REAL_RUN not in step.whens)
+
+
+@pytest.mark.parametrize("playbook", ["rotate_db_password", "rotate_all"])
+def test_what_was_changed_is_proven_and_a_plan_has_changed_nothing(playbook):
+    found = play_steps(playbook, "mlflow_server")
+    # Who has a password that is current changes it; all others prove one.
+    changing = [step for step in found if "current" in (step.task.get("vars") or {}).get("mlflow_server_user_password", {})]
+    proving = [step for step in found if brings(step, "login") or (brings(step, "user_password") and step not in changing)]
+    assert len(proving) > 1
+    assert not named(step for step in proving if REAL_RUN not in step.whens)
+    # MLflow keeps one password for all hosts.
+    assert all(any(OF_ONE.match(one) for one in step.whens) for step in changing)
+
+
+SHOWS_ONLY = "rotate_show | default(false) | bool"
+# Before anything is shown or rotated.
+SHOWN_TOO = {"Refuse to leave a host behind", "Leave behind what can't be waited for", "Look who is there"}
+
+
+@pytest.mark.parametrize("playbook", ["rotate_db_password", "rotate_all"])
+def test_who_wants_to_see_the_state_changes_nothing(playbook):
+    path = ROOT / "playbooks" / f"{playbook}.yml"
+    (play,) = [play for play in loaded(path) if play.get("hosts") == "mlflow_server"]
+    found = list(steps(path, [play], follow=False))
+    showing = {"Tell the state"} if playbook == "rotate_db_password" else set()
+    assert names(step for step in found if SHOWS_ONLY in step.whens) == showing
+    assert names(step for step in found if f"not {SHOWS_ONLY}" not in step.whens) - showing <= SHOWN_TOO
+
+
+def test_all_hosts_are_asked_whether_they_serve_now_or_later():
+    """As the old role may be holding what they need."""
+    found = [step for step in play_steps("rotate_db_password", "mlflow_server") if brings(step, "ask")]
+    later = {next((one for one in step.own_whens if "mlflow_aws_asks_later" in one), None) for step in found}
+    assert later == {"mlflow_aws_asks_later | bool", "not mlflow_aws_asks_later | bool"}
+
+
+def test_a_host_is_left_out_where_somebody_has_said_so():
+    """Or where there is nothing on it yet that a plan could look at."""
+    ways = [step for step in by_way() if arguments_of(step.task) == "end_host"]
+    assert len(named(ways)) > 3
+    for step in ways:
+        said = " ".join(step.whens)
+        assert re.search(r"mlflow_aws_(left_behind|absent|goes_on)|not-made-yet", said), str(step)
+
+
+def test_what_is_not_there_yet_is_not_written_into_a_secret():
+    """A plan has no endpoint."""
+    writing = [
+        step
+        for step in by_way()
+        if module_name(step.task) == "secretsmanager_password" and not step.in_rescue
+        if re.search(r"'values': \{'host': '\{\{", str(step.task))
+    ]
+    assert len(named(writing)) > 1 and not named(step for step in writing if REAL_RUN not in step.own_whens)
+
+
+def test_rds_is_given_a_master_password_that_waits_for_it_and_none_in_a_plan():
+    found = [step for step in by_way() if step.path.name == "rotation_admin.yml" and module_name(step.task) != "fail"]
+    assert found and not named(step for step in found if REAL_RUN not in step.whens)
+    (give,) = {step.task["name"]: step for step in found if module_name(step.task) == "rds_instance"}.values()
+    assert {"mlflow_aws_admin_rotation.status == 'pending'", "mlflow_database_rotation_found.admin_password == 'current'"} <= set(
+        give.own_whens
+    )
+
+
+def test_a_lane_does_what_is_its_own():
+    """Each of them comes to every task of its play."""
+    for playbook in ("site", "teardown"):
+        path = ROOT / "playbooks" / f"{playbook}.yml"
+        for play in loaded(path):
+            if str(play.get("hosts")).startswith("mlflow_aws_lanes"):
+                for step in steps(path, [play], follow=False):
+                    alike = "mlflow_aws_lane" in str(step.task.get("loop")) or module_name(step.task) in ("assert", "set_fact")
+                    assert alike or any(OF_ONE.match(one) for one in step.own_whens), str(step)
+
+
+def test_who_waits_for_ssh_waits_for_what_was_just_started_and_refuses_nothing():
+    """The look after it says who is not there. It would be minutes for each host that is away."""
+    (wait,) = [step for step in play_steps("site", "mlflow_server") if module_name(step.task) == "wait_for_connection"]
+    assert wait.task.get("failed_when") is False and any("launch_time" in one for one in wait.own_whens)
+
+
+def test_who_gives_a_public_key_has_none_made_and_none_read():
+    path = ROOT / "roles" / "ec2" / "tasks" / "key.yml"
+    found = [step for step in steps(path, loaded(path)) if module_name(step.task) in ("file", "command")]
+    assert len(found) > 2 and not named(step for step in found if "ec2_ssh_public_key_file | length == 0" not in step.own_whens)
+
+
+def test_what_is_fetched_has_an_address():
+    """Without one there is nothing to be fetched, and a file that was given would be overwritten."""
+    fetching = [step for step in by_file() if module_name(step.task) == "get_url"]
+    assert len(fetching) > 2
+    for step in fetching:
+        (name,) = re.findall(r"\w+_ca_url", module_of(step.task)[1]["url"])
+        said = " and ".join(step.own_whens)
+        assert f"{name} != ''" in said and f"{name.replace('url', 'file')} == ''" in said, str(step)
+
+
+def test_a_role_that_is_only_planned_is_given_nothing():
+    path = ROOT / "roles" / "iam" / "tasks" / "role.yml"
+    given = [step for step in steps(path, loaded(path)) if module_name(step.task) in ("iam_policy", "iam_instance_profile")]
+    assert len(given) == 2 and all("not __iam_planned | bool" in step.own_whens for step in given)
+
+
 # Conditions that say nothing of what was found: they are the same in each run.
 NOT_FOUND = re.compile(r"^(not )?(ansible_check_mode|__mlflow_server_plan_only \| bool)$|_(state|tls|installer) [!=]= ")
 # Run each time they are come to: what brings them there is what was found.
@@ -385,7 +518,7 @@ def test_what_another_task_judges_does_not_fail_by_itself():
     for step in by_file():
         given = {"when": step.task.get("when"), "vars": step.task.get("vars")}
         if module_name(step.task) == "assert":
-            given["that"] = module_of(step.task)[1]["that"]
+            given["that"] = str(module_of(step.task)[1]["that"]).replace(" is defined", " is not defined")
         judging += " " + " ".join(str(value) for value in given.values())
     found = {name: made for name, made in registered().items() if judged_by(judging, name)}
     assert len(found) > 15
