@@ -462,21 +462,18 @@ def test_a_role_that_is_only_planned_is_given_nothing():
 
 # Conditions that say nothing of what was found: they are the same in each run.
 NOT_FOUND = re.compile(r"^(not )?(ansible_check_mode|__mlflow_server_plan_only \| bool)$|_(state|tls|installer) [!=]= ")
-# Run each time they are come to: what brings them there is what was found.
-RUN_ALWAYS = {
-    # acme.yml, where what is asked of the CA does not stand any more.
-    "Look which CA the certificate is of",
-}
+# Brought in as a whole where something was found: no venv that is finished.
+AS_A_WHOLE = {SERVER / "venv.yml"}
 
 
 def test_a_command_that_always_changes_something_is_run_where_something_was_found():
     """A second run changes nothing."""
     changing = [step for step in by_way() if is_command(step.task) and step.task.get("changed_when") is True]
     assert len(named(changing)) > 8
-    idle = [step for step in changing if all(NOT_FOUND.search(one) for one in step.whens) and not step.in_rescue]
-    assert not named(idle)
-    # That something was written is not so in a plan, where the command may have nothing to be run on.
     for step in changing:
+        asked = step.whens if step.path in AS_A_WHOLE else step.own_whens
+        assert not all(NOT_FOUND.search(one) for one in asked), str(step)
+        # That something was written is so in a plan, too, where there may be nothing that the command could be run on.
         if any(one.endswith("is changed") for one in step.own_whens):
             assert REAL_RUN in step.whens or step.in_rescue, str(step)
 
@@ -487,6 +484,95 @@ def test_a_distributions_packages_are_asked_for_where_that_is_the_distribution()
         assert len(found) > 1
         for step in found:
             assert any(one.lower().endswith(f"== '{family}'") for one in step.own_whens), str(step)
+
+
+# Their units are made by this role, which may not have been here yet; and each start or stop of them is felt.
+OURS = {"mlflow.service", "mlflow-next.service", "mlflow-handover.service"}
+
+
+def test_a_unit_is_stopped_where_it_is_there_and_the_servers_own_are_touched_where_that_is_needed():
+    found = [step for step in by_file() if module_name(step.task) == "systemd_service"]
+    stopping = [step for step in found if module_of(step.task)[1].get("state") == "stopped"]
+    ours = [step for step in found if module_of(step.task)[1].get("name") in OURS]
+    assert len(stopping) > 3 and len(ours) > 4
+    assert not named(step for step in [*stopping, *ours] if not step.own_whens)
+
+
+# What they do needs an installation, or units and packages that a plan of a new host has not got.
+NEEDS_AN_INSTALLATION = {SERVER / f"{name}.yml" for name in ("database", "service", "gc", "proxy", "acme", "acme_prepare")}
+
+
+def test_a_plan_of_a_new_host_looks_at_nothing_that_is_not_there():
+    found = [step for step in by_way() if step.path in NEEDS_AN_INSTALLATION]
+    assert {step.path for step in found} == NEEDS_AN_INSTALLATION
+    assert not named(step for step in found if "not __mlflow_server_plan_only | bool" not in step.whens)
+
+
+def test_of_two_blocks_that_are_all_of_a_file_one_is_done():
+    """As where something is wanted, and where it is not."""
+    pairs = {path: loaded(path) for path in SERVER.glob("*.yml") if all("block" in item for item in loaded(path))}
+    pairs = {path: [item.get("when") for item in items] for path, items in pairs.items() if len(items) == 2}
+    assert len(pairs) > 1
+    for path, (one, other) in pairs.items():
+        assert one and other and other in (f"not {one}", one.replace("==", "!=")), path.name
+
+
+def test_what_one_kind_of_tls_needs_is_done_for_that_kind():
+    path = SERVER / "proxy.yml"
+    found = [step for step in steps(path, loaded(path), follow=False) if talks(step.task)]
+    kinds = {"provided": [], "acme": []}
+    for step in found:
+        for kind in kinds:
+            if re.search(rf"tls_key_file|tls/{kind}\.|acme_renewal", str(arguments_of(step.task))) and kind in str(step.task):
+                kinds[kind].append(step)
+    assert all(kinds.values())
+    for kind, of_kind in kinds.items():
+        assert not named(step for step in of_kind if f"mlflow_server_tls == '{kind}'" not in step.own_whens)
+
+
+def test_certbot_is_not_asked_in_a_plan_and_deletes_what_this_role_has_asked_it_for():
+    found = [step for step in by_file() if "certbot" in str(arguments_of(step.task)) and talks(step.task)]
+    deleting = [step for step in found if "'certbot', 'delete'" in str(step.task)]
+    assert len(deleting) > 1
+    for step in deleting:
+        assert any("acme_mark_file" in one or one == "mlflow_server_tls != 'acme'" for one in step.whens), str(step)
+    using = [step for step in found if step not in deleting and module_name(step.task) in ("command", "systemd_service")]
+    assert len(using) > 1 and not named(step for step in using if REAL_RUN not in step.own_whens)
+
+
+def test_packages_are_installed_by_one_installer():
+    path = SERVER / "venv.yml"
+    for installer in ("uv", "pip"):
+        found = [step for step in steps(path, loaded(path)) if re.search(rf"\b{installer}\b", step.task["name"])]
+        assert found and all(step.own_whens == (f"mlflow_server_installer == '{installer}'",) for step in found)
+
+
+def test_a_list_of_what_is_removed_may_have_empty_names():
+    """A file that only one distribution has is one; the module would refuse it, and what stands behind it would stay."""
+    found = [
+        step
+        for step in by_file()
+        if module_name(step.task) == "file" and module_of(step.task)[1].get("path") == "{{ item }}" and len(step.task["loop"]) > 5
+        if isinstance(step.task["loop"], list)
+    ]
+    assert found and all(step.own_whens == ("item | length > 0",) for step in found)
+
+
+def test_what_would_be_lost_is_touched_where_the_look_before_has_said_so():
+    """A schema, the key of all sessions, root's copy of a password, the mark of a venv that is whole, groups that are in use."""
+    assert {REAL_RUN, "(__mlflow_server_look.stdout | from_json).changed"} <= set(
+        conditions(task("mlflow_server", "database.yml", "Migrate the database and make the administrator")["when"])
+    )
+    key = task("mlflow_server", "database.yml", "Write the key that the hosts share by their database")
+    assert "mlflow_server_flask_secret_key == ''" in str(key["when"]) and "__mlflow_server_told.key" in str(key["when"])
+    replacing = [
+        step for step in by_file() if any(item.get("replace") for item in mappings(module_of(step.task)[1].get("takes") or []))
+    ]
+    assert replacing and all(step.own_whens == ("__mlflow_server_password_made",) for step in replacing)
+    unmarking = [step for step in by_file() if module_of(step.task)[1].get("absent") == ["{{ __mlflow_server_mark_file }}"]]
+    assert unmarking and all(step.own_whens == ("__mlflow_server_whole.rc != 0",) for step in unmarking)
+    groups = [step for step in play_steps("teardown", "localhost") if "mlflow_aws.network" in str(step.task)]
+    assert groups and all(REAL_RUN in step.own_whens for step in groups)
 
 
 # -- again -----------------------------------------------------------------------------------------------------------
@@ -520,13 +606,17 @@ def test_what_another_task_judges_does_not_fail_by_itself():
         if module_name(step.task) == "assert":
             given["that"] = str(module_of(step.task)[1]["that"]).replace(" is defined", " is not defined")
         judging += " " + " ".join(str(value) for value in given.values())
+        # By another name.
+        for name, value in (step.task.get("vars") or {}).items():
+            if judged_by(str(step.task), name):
+                judging += "".join(f" {word}.rc" for word in re.findall(r"\w+", str(value)))
     found = {name: made for name, made in registered().items() if judged_by(judging, name)}
     assert len(found) > 15
     wrong = [
         step
         for made in found.values()
         for step in made
-        if not {"failed_when", "ignore_errors", "until"} & set(step.task)
+        if not {"failed_when", "ignore_errors"} & set(step.task)
         # A rescue tells as well.
         if not any(word == "block" and "rescue" in block for word, block in step.around)
     ]
