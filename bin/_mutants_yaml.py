@@ -41,6 +41,8 @@ TESTS = (
 PLAYED = {
     "roles/mlflow_server/": ("proxy", "umask", "names", "switch", "old_versions", "hidden_folders"),
     "roles/ec2/": ("outages",),
+    "roles/rds/": ("outages",),
+    "roles/s3/": ("outages",),
     "playbooks/": ("names", "switch", "rotation_refusals"),
 }
 

@@ -745,3 +745,25 @@ def test_a_module_that_keeps_a_files_owner_is_told_who_it_is():
     writing = [step for step in by_way() if module_name(step.task) in ("copy", "template", "get_url")]
     assert writing
     assert not named(step for step in writing if not {"owner", "group", "mode"} <= set(module_of(step.task)[1]))
+
+
+def test_a_secret_is_not_shown_whichever_way_it_has_come():
+    """test_secrets follows them by name; these are a command's answer, all that is known, and what the module itself hides."""
+    told = task("mlflow_server", "database.yml", "Write the key that the hosts share by their database")
+    assert told.get("no_log") is True and told.get("diff") is False
+    facts = [step for step in by_file() if module_name(step.task) == "set_fact"]
+    bags = [step for step in facts if "mlflow_aws_known" in module_of(step.task)[1]]
+    changing = [step for step in by_file() if module_of(step.task)[1].get("force_update_password")]
+    assert len(bags) > 1 and changing
+    assert not named(step for step in [*bags, *changing] if step.task.get("no_log") is not True)
+
+
+def test_what_is_a_program_may_be_run():
+    """One that is written as a file like any other is run by nobody."""
+    folders = [ROOT / "roles" / "mlflow_server" / name for name in ("templates", "files")]
+    programs = []
+    for item in (item for path in FILES for item in mappings(loaded(path)) if "path" in item):
+        name = re.search(r"lookup\('ansible.builtin.(?:file|template)', '(.*?)'", str(item.get("content")))
+        sources = [folder / name[1] for folder in folders if name and (folder / name[1]).is_file()]
+        programs += [item for source in sources if source.read_text().startswith("#!") and "bin" in source.read_text()[:20]]
+    assert len(programs) > 1 and all(item.get("mode") == "0755" for item in programs)
