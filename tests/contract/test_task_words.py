@@ -571,6 +571,9 @@ def test_what_would_be_lost_is_touched_where_the_look_before_has_said_so():
     assert replacing and all(step.own_whens == ("__mlflow_server_password_made",) for step in replacing)
     unmarking = [step for step in by_file() if module_of(step.task)[1].get("absent") == ["{{ __mlflow_server_mark_file }}"]]
     assert unmarking and all(step.own_whens == ("__mlflow_server_whole.rc != 0",) for step in unmarking)
+    path = ROOT / "roles" / "rds" / "tasks" / "absent.yml"
+    database = [step for step in steps(path, loaded(path)) if re.search("'values'|skip_final_snapshot", str(step.task))]
+    assert len(database) > 2 and all("__rds_current | length > 0" in step.whens for step in database)
     groups = [step for step in play_steps("teardown", "localhost") if "mlflow_aws.network" in str(step.task)]
     assert groups and all(REAL_RUN in step.own_whens for step in groups)
 
