@@ -10,6 +10,7 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+import yaml
 from repository import ROOT, load_yaml, relative
 from tasks import FILES, INNER, module_of, task, tasks_of
 from test_reach import brought, module_name, talks
@@ -770,3 +771,12 @@ def test_what_is_a_program_may_be_run():
         sources = [folder / name[1] for folder in folders if name and (folder / name[1]).is_file()]
         programs += [item for source in sources if source.read_text().startswith("#!") and "bin" in source.read_text()[:20]]
     assert len(programs) > 1 and all(item.get("mode") == "0755" for item in programs)
+
+
+def test_a_module_of_ours_is_given_all_that_it_requires():
+    for module in sorted((ROOT / "plugins" / "modules").glob("*.py")):
+        text = re.search(r'^DOCUMENTATION = r?"""(.*?)"""', module.read_text(), re.DOTALL | re.MULTILINE)
+        options = yaml.safe_load(text[1])["options"]
+        required = {name for name, option in options.items() if option.get("required")}
+        asked = [step for step in by_file() if module_of(step.task)[0] == f"mlops.mlflow_aws.{module.stem}"]
+        assert asked and not named(step for step in asked if not required <= set(module_of(step.task)[1])), module.stem
