@@ -35,10 +35,14 @@ WORDS = {"when", "no_log", "mode", "owner", "group", "become", "changed_when", "
          "rescue", "always", "any_errors_fatal", "throttle", "order", "serial"}  # fmt: skip
 # What looks at all files, the quick ones first: the first that fails ends it. Then what plays tasks, which takes longer and is
 # of use only where those are broken that it plays.
-TESTS = ("roles", "reach", "secrets", "host_promises", "listens", "tasks_run", "aws_promises")
+TESTS = (
+    "task_words", "directives", "roles", "reach", "secrets", "host_promises", "listens", "tasks_run", "aws_promises",
+)  # fmt: skip
 PLAYED = {
     "roles/mlflow_server/": ("proxy", "umask", "names", "switch", "old_versions", "hidden_folders"),
     "roles/ec2/": ("outages",),
+    "roles/rds/": ("outages",),
+    "roles/s3/": ("outages",),
     "playbooks/": ("names", "switch", "rotation_refusals"),
 }
 
