@@ -8,7 +8,7 @@ Run molecule scenarios, two at a time, each lane on a local cloud of its own. Ca
 A scenario waits for machines half of its time, so that two take two thirds of the time of one after the other. A command is one
 argument, for a shell: that of --beside runs beside both lanes and cares for its own cloud, and those of --last in the lane that
 is first through with its scenarios, one after the other on its cloud. Prints how far each is, and of a failed one the end of its
-log; the exit code is the number of scenarios that failed. What a command ended with is in LOG_DIR/NAME.code.
+log; the exit code is the number of scenarios that did not pass. What a command ended with is in LOG_DIR/NAME.code.
 """
 
 from __future__ import annotations
@@ -37,12 +37,14 @@ class Lanes:
         self.log_dir = Path(log_dir)
         self.clouds = clouds
         self.beside = beside
+        self.scenarios = len(scenarios)
         #: What a lane takes at a time: (name, command), with no command for a scenario.
         self.waiting = [[(scenario, None)] for scenario in scenarios] + ([last] if last else [])
         self.lock = threading.Lock()
         self.running = {}
         self.children = []
-        self.failed = []
+        self.passed = []
+        self.stopped = False
 
     def say(self, text):
         with self.lock:
@@ -74,6 +76,8 @@ class Lanes:
                         return
                     taken = self.waiting.pop(0)
                 for name, command in taken:
+                    if self.stopped:
+                        return
                     self.on_cloud(name, command, cloud, cloud_log, environ)
         finally:
             if not was_up:
@@ -91,8 +95,8 @@ class Lanes:
                 outcome.code = self.call(["sh", "-c", command] if command else ["molecule", "test", "-s", name], log, environ)
         if command:
             (self.log_dir / f"{name}.code").write_text(f"{outcome.code}\n")
-        elif outcome.code:
-            self.failed.append(name)
+        elif not outcome.code:
+            self.passed.append(name)
 
     def run_beside(self):
         name, command = self.beside
@@ -129,6 +133,7 @@ class Lanes:
                 self.say(f"  {title.removeprefix('molecule ')}: {time.monotonic() - begin:4.0f} s  {step}")
 
     def stop(self, *_signal):
+        self.stopped = True
         with self.lock:
             self.waiting.clear()
         for child in list(self.children):
@@ -145,7 +150,7 @@ class Lanes:
             lane.start()
         for lane in lanes:
             lane.join()
-        return len(self.failed)
+        return self.scenarios - len(self.passed)
 
 
 def main():

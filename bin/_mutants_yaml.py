@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
-from _mutants import ROOT, in_lanes, parse, read_accepted, tell
+from _mutants import LEAST, ROOT, in_lanes, parse, read_accepted, tell
 
 TASKS = ("roles/*/tasks/*.yml", "playbooks/*.yml", "playbooks/tasks/*.yml")
 TEMPLATES = ("roles/*/templates/*.j2",)
@@ -164,13 +164,13 @@ def main() -> None:
     fails += in_lanes(arguments.lanes, waiting, work, whole=lambda folder: not notices(folder, 600, every))
     accepted = read_accepted(ENDINGS)
     left = [one for one in found if not one["killed"] and (one["file"], one["text"]) not in accepted]
-    tell(found, left, lambda one: one["kind"])
+    share = tell(found, left, lambda one: one["kind"])
     for one in sorted(left, key=lambda one: (one["file"], one["line"])):
         print(f"survived: {one['file']}:{one['line']}: {one['text']}")
     for line in fails:
         print(f"FAILED: {line}")
     (arguments.log_dir / "mutants-yaml.json").write_text(json.dumps(found, indent=1))
-    sys.exit(1 if fails else 0)
+    sys.exit(1 if fails or share < LEAST else 0)
 
 
 if __name__ == "__main__":

@@ -218,6 +218,24 @@ def test_nothing_waits_on_the_disk_of_nginx():
     assert within(server, "client_max_body_size") == ["101m"]
 
 
+def test_an_address_may_be_as_long_as_a_search_needs_it():
+    """Also of whoever has not said his name yet: no more than this, twice, is kept of a connection."""
+    assert within(ours(), "large_client_header_buffers") == ["2 64k"]
+
+
+def test_usage_data_are_announced_where_they_are_collected_and_nowhere_else():
+    """MLflow collects them where neither of its two words is said against it."""
+    for said, announced in (
+        ({}, False), ({"MLFLOW_DISABLE_TELEMETRY": "false"}, False),
+        ({"MLFLOW_DISABLE_TELEMETRY": "false", "DO_NOT_TRACK": "false"}, True),
+    ):  # fmt: skip
+        block = parsed(rendered("nginx.conf.j2", mlflow_server_environment=said))
+        (server,) = [server for server in servers(block) if "/" in parts(server, "location") and within(server, "error_log")]
+        page = parts(server, "location").get("= /")
+        assert (page is None) == announced, said
+        assert announced or "telemetry-alert" in within(page, "sub_filter")[0]
+
+
 def test_text_is_compressed_and_the_pages_files_are_kept():
     server = ours()
     assert within(server, "gzip") == within(server, "gzip_vary") == ["on"] and within(server, "gzip_proxied") == ["any"]

@@ -20,13 +20,11 @@ tally = Counter()
 SECONDS = 20
 # Permissions of MLflow on the things of one experiment and one registered model.
 PERMISSIONS = {"manager": "MANAGE", "user": "USE"}
+# What is a side's own and says the same of each: times, names and signatures that were made up.
 OWN = [
-    (re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"), "<id>"),
-    (re.compile(r"(?<![0-9a-f])[0-9a-f]{32}(?![0-9a-f])"), "<id>"),
-    # Of experiments, see conftest.py.
-    (re.compile(r"(?<![0-9a-f])7\d{5}(?!\d)"), "<experiment>"),
+    # But not what a client has sent.
+    (re.compile(r"(?!2026-01-01T00:00:00Z)20\d\d-[01]\d-[0-3]\d[T ][0-2]\d(:\d\d){2}(\.\d+)?(Z|[+-]\d\d:?\d\d)?"), "<time>"),
     (re.compile(r"(?<!\d)1[6-9]\d{11}(?!\d)"), "<time>"),
-    (re.compile(r"20\d\d-[01]\d-[0-3]\d[T ][0-2]\d:[0-5]\d:[0-6]\d(\.\d+)?(Z|[+-]\d\d:?\d\d)?"), "<time>"),
     # The role that holds what a user was granted.
     (re.compile(r"__user_\d+__"), "__user_<number>__"),
     (re.compile(r"(?<=(user|role)_id=)\d+|(?<=Role with id=)\d+"), "<number>"),
@@ -38,13 +36,18 @@ OWN = [
     (re.compile(r"([?&])X-Amz-.*"), r"\1<signature>"),
     (re.compile(r'(name="csrf_token" value=)"[^"]*"'), r"\1<token>"),
 ]  # fmt: skip
-# Lists whose order nobody decides: PostgreSQL gives rows as they lie, and runs that begin at once follow their ids.
+# What names a thing; experiments begin at 700000, see conftest.py.
+IDS = re.compile(
+    r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}|(?<![0-9a-f])[0-9a-f]{32}(?![0-9a-f])|(?<![0-9a-f])7\d{5}(?!\d)"
+)
+NAMED = ("experiment", "run", "logged_model", "trace", "assessment", "dataset", "issue", "label_schema", "scorer", "queue")
+# Lists in whose order PostgreSQL gives rows as they lie, or runs that begin at once by their ids, where no order was asked for.
 UNORDERED = ("permissions", "runs", "model_versions", "latest_versions")
 # A set of Python's, which has no order.
 SET = re.compile(r"\{('\w+'(?:, '\w+')+)\}")
 # Numbers that count the rows of a table, and words that are made up each time.
 COUNTED = re.compile(r"^(id|role_id|user_id|permission_id|.*_permission_id|scorer_version_id)$")
-MADE_UP = re.compile(r"^(upload_id|digest)$")
+MADE_UP = {"upload_id": re.compile(r".+"), "digest": re.compile(r"[0-9a-f]{8}")}
 
 
 def decoded(token):
@@ -91,26 +94,47 @@ class Side:
             for kind, thing in grants.items():
                 self._grant(getattr(self.people, name), permission, kind, thing)
 
-    def plainly(self, value, key=""):
-        """What an answer says, without what is this side's own."""
+    def plainly(self, value, ordered=False):
+        """
+        What an answer says, without what is this side's own. Ids are numbered as they come, and those of its things are called by
+        their names: an answer that has another's, or one twice, is another answer.
+        """
+        things = vars(self.things) if hasattr(self, "things") else {}
+        found = {name: IDS.search(things[name]) for name in NAMED if isinstance(things.get(name), str)}
+        known = {it[0]: name for name, it in found.items() if it}
+        value = value if ordered else self._in_order(value)
+
+        def numbered(found):
+            return "<" + known.setdefault(found[0], f"id {len(known)}") + ">"
+
+        return self._without(value, numbered)
+
+    def _in_order(self, value, key=""):
         if isinstance(value, dict):
-            return {self.plainly(name): self.plainly(of, name) for name, of in value.items()}
+            return {name: self._in_order(of, name) for name, of in value.items()}
         if isinstance(value, list):
-            found = [self.plainly(one, key) for one in value]
-            return sorted(found, key=str) if key in UNORDERED else found
+            found = [self._in_order(one, key) for one in value]
+            return sorted(found, key=lambda one: str(self._without(one, lambda found: "<id>"))) if key in UNORDERED else found
+        return value
+
+    def _without(self, value, name, key=""):
+        if isinstance(value, dict):
+            return {self._without(word, name): self._without(of, name, word) for word, of in value.items()}
+        if isinstance(value, list):
+            return [self._without(one, name, key) for one in value]
         if isinstance(value, str):
-            if MADE_UP.match(key):
+            if key in MADE_UP and MADE_UP[key].fullmatch(value):
                 return "<made up>"
-            if key == "next_page_token":
-                value = decoded(value)
+            value = decoded(value) if key == "next_page_token" else value
             value = value.replace(self.root, "<root>")
             for pattern, word in OWN:
                 value = pattern.sub(word, value)
-            return SET.sub(lambda found: "{" + ", ".join(sorted(found[1].split(", "))) + "}", value)
+            value = SET.sub(lambda found: "{" + ", ".join(sorted(found[1].split(", "))) + "}", value)
+            return IDS.sub(name, value)
         if isinstance(value, int) and not isinstance(value, bool):
             if COUNTED.match(key):
                 return "<number>"
-            return self.plainly(str(value)) if value > 600000 else value
+            return f"number {self._without(str(value), name)}" if value > 600000 else value
         return value
 
 
@@ -137,10 +161,11 @@ class Twins:
         def of(side):
             who = getattr(side.people, caller) if isinstance(caller, str) else caller(side)
             method, path, parameters, headers, *body = make(side)
+            ordered = "order_by" in (parameters or {})
             try:
                 if body:
                     return self.said(side, who.send(method, path, headers, body[0], timeout=SECONDS))
-                return self.said(side, who.call(method, path, parameters, headers, timeout=SECONDS))
+                return self.said(side, who.call(method, path, parameters, headers, timeout=SECONDS), ordered)
             except OSError as error:
                 return SimpleNamespace(status=0, kind="", body=f"no answer: {error!r}", headers={})
 
@@ -148,19 +173,21 @@ class Twins:
         return tuple(self.both(of))
 
     @staticmethod
-    def said(side, answer):
+    def said(side, answer, ordered=False):
         """Status, kind and content of an answer, without what is this side's own."""
         kind = answer.headers.get("content-type", "").split(";")[0]
         body = answer.body
         try:
-            body = side.plainly(json.loads(body)) if body else ""
+            body = side.plainly(json.loads(body), ordered) if body else ""
         except ValueError:
             body = side.plainly(body.decode("utf-8", "replace"))
         return SimpleNamespace(status=answer.status, kind=kind, body=body, headers=answer.headers)
 
 
 def different(ours, plain):
-    """What is another thing, in a line; nothing where they answered alike."""
+    """What is another thing, in a line; nothing where they answered alike. Two that did not answer are not alike."""
+    if 0 in (ours.status, plain.status):
+        return f"{ours.status} and {plain.status}: {ours.body!r} and {plain.body!r}"
     if ours.status != plain.status:
         return f"{ours.status} and not {plain.status}: {str(ours.body)[:300]!r} and not {str(plain.body)[:300]!r}"
     if ours.kind != plain.kind:

@@ -24,7 +24,13 @@ class Meant:
 
 
 def is_told_to_be_a_mistake(ours, plain):
-    return plain.status == 500 and ours.status in (400, 404) and isinstance(ours.body, dict) and "error_code" in ours.body
+    code = ours.body.get("error_code") if isinstance(ours.body, dict) else None
+    return plain.status == 500 and (ours.status, code) in ((400, "INVALID_PARAMETER_VALUE"), (400, "BAD_REQUEST"))
+
+
+def is_told_not_to_be_there(ours, plain):
+    code = ours.body.get("error_code") if isinstance(ours.body, dict) else None
+    return plain.status == 500 and (ours.status, code) == (404, "RESOURCE_DOES_NOT_EXIST")
 
 
 MEANT = [
@@ -32,6 +38,11 @@ MEANT = [
         "what MLflow fails on is a mistake of the caller's, and clients repeat a 500 for minutes",
         re.compile(r".*"),
         is_told_to_be_a_mistake,
+    ),
+    Meant(
+        "an artifact, or an upload of one, that is not there is no failure of the server's",
+        re.compile(r".*(artifact|mpu).*"),
+        is_told_not_to_be_there,
     ),
     Meant(
         "who is not logged in is told so in one way, whichever of MLflow's two frameworks has the route",
@@ -61,8 +72,8 @@ MEANT = [
         "artifacts pass through the server: nobody is sent to the store for their parts",
         re.compile(r"GET /(ajax-)?api/3\.0/mlflow/server-info"),
         lambda ours, plain: (ours.status, plain.status) == (200, 200)
-        and {name for name in plain.body if ours.body.get(name) != plain.body[name]}
-        <= {"multipart_downloads_enabled", "multipart_uploads_enabled"},
+        and {*ours.body} == {*plain.body}
+        and all(value == plain.body[name] or ("multipart" in name and value is False) for name, value in ours.body.items()),
     ),
 ]
 

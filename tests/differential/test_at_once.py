@@ -73,8 +73,9 @@ def test_what_is_there_afterwards_is_the_same(twins, seconds):
             worker.step()
 
     # The deployed one first, for a time; the plain one then as far, however long it takes.
-    together([lambda worker=worker: for_a_while(worker) for worker in ours], threads=CLIENTS)
-    together([lambda pair=pair: as_far_as(*pair) for pair in zip(plain, ours, strict=True)], threads=CLIENTS)
+    raised = together([lambda worker=worker: for_a_while(worker) for worker in ours], threads=CLIENTS)
+    raised += together([lambda pair=pair: as_far_as(*pair) for pair in zip(plain, ours, strict=True)], threads=CLIENTS)
+    assert [repr(error) for error in raised if error] == []
     assert [worker.problems[:3] for worker in [*ours, *plain] if worker.problems] == []
     assert [worker.steps for worker in ours] == [worker.steps for worker in plain]
     tally["calls at once"] += 2 * sum(worker.steps for worker in ours)

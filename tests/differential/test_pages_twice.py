@@ -25,7 +25,7 @@ PAGES = (
 )  # fmt: skip
 TELEMETRY = re.compile(r"collects usage data|[Ii]nformation about UI telemetry")
 # Until nothing was asked for so long, in seconds; and how long a page may take for that.
-QUIET, LONGEST = 0.7, 20
+QUIET, LONGEST = 0.7, 10
 
 
 class Watcher(Browser):
@@ -45,14 +45,17 @@ class Watcher(Browser):
             self.asked[about["requestId"]] = [about["request"]["method"], about["request"]["url"], None]
         elif method == "Network.responseReceived" and about["requestId"] in self.asked:
             self.asked[about["requestId"]][2] = about["response"]["status"]
-        elif method == "Network.loadingFailed" and about["requestId"] in self.asked and not about.get("canceled"):
-            self.asked[about["requestId"]][2] = about["errorText"]
+        elif method == "Network.loadingFailed" and about["requestId"] in self.asked:
+            self.asked[about["requestId"]][2] = 0 if about.get("canceled") else about["errorText"]
+        elif method == "Log.entryAdded" and about["entry"]["level"] == "error" and about["entry"]["source"] != "network":
+            self.said.append(about["entry"]["text"].splitlines()[0])
         elif method == "Runtime.exceptionThrown":
             self.said.append(about["exceptionDetails"].get("exception", {}).get("description", "an exception").splitlines()[0])
         elif method == "Runtime.consoleAPICalled" and about["type"] in ("error", "assert"):
             self.said.append(" ".join(str(one.get("value", one.get("description", ""))) for one in about["args"]).splitlines()[0])
 
     def begin(self, url):
+        """Open the application; what happens while it loads is seen, too."""
         self.forget()
         self.call("Page.navigate", url=url)
         self.wait_for("Experiments", LONGEST)
@@ -66,12 +69,15 @@ class Watcher(Browser):
 
     def _wait(self):
         end = time.monotonic() + LONGEST
-        while time.monotonic() < end and time.monotonic() - self.last < QUIET:
+        while time.monotonic() < end and (time.monotonic() - self.last < QUIET or self._is_waiting()):
             self.read(0.1)
+
+    def _is_waiting(self):
+        return any(status is None and not url.startswith(("data:", "blob:")) for _method, url, status in self.asked.values())
 
 
 def seen(side, browser, base):
-    """Which requests have failed, whether any other than the plain ones were made, and what the console said."""
+    """Which requests have failed, which went elsewhere, and what the console said."""
     failed, asked = set(), set()
     for method, url, status in browser.asked.values():
         if url.startswith(("data:", "blob:")):
@@ -80,7 +86,7 @@ def seen(side, browser, base):
         if not url.startswith(base):
             where = f"elsewhere: {url}"
         # Of what is not there, as meant.py has it.
-        status = 404 if status == 500 and where.endswith("/get-artifact") else status
+        status = 404 if status == 500 and side.name == "plain" and where.endswith("/get-artifact") else status
         asked.add(f"{method} {where}")
         if status is not None and (isinstance(status, str) or status >= 400):
             failed.add(f"{method} {where}: {status}")
@@ -102,8 +108,10 @@ def test_each_page_does_the_same(twins, tmp_path):
         with Watcher(tmp_path, "--ignore-certificate-errors") as browser:
             browser.open()
             browser.call("Runtime.enable")
+            browser.call("Log.enable")
             browser.call("Network.setExtraHTTPHeaders", headers={"Authorization": basic(admin.username, admin.password)})
             browser.begin(f"{base}/")
+            found.setdefault("(while it loads)", []).append(seen(side, browser, base))
             for page in PAGES:
                 browser.look(page.format(**about))
                 found.setdefault(page, []).append(seen(side, browser, base))
