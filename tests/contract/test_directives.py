@@ -226,8 +226,8 @@ def test_an_address_may_be_as_long_as_a_search_needs_it():
 def test_usage_data_are_announced_where_they_are_collected_and_nowhere_else():
     """MLflow collects them where neither of its two words is said against it."""
     for said, announced in (
-        ({}, False), ({"MLFLOW_DISABLE_TELEMETRY": "false"}, False),
-        ({"MLFLOW_DISABLE_TELEMETRY": "false", "DO_NOT_TRACK": "false"}, True),
+        ({}, False), ({"MLFLOW_DISABLE_TELEMETRY": False}, False),
+        ({"MLFLOW_DISABLE_TELEMETRY": False, "DO_NOT_TRACK": False}, True),
     ):  # fmt: skip
         block = parsed(rendered("nginx.conf.j2", mlflow_server_environment=said))
         (server,) = [server for server in servers(block) if "/" in parts(server, "location") and within(server, "error_log")]
