@@ -115,7 +115,7 @@ class Client:
         return Answer(answer.status, {name.lower(): value for name, value in answer.getheaders()}, data)
 
     def call(self, method, path, parameters=None, headers=None, **options):
-        """Parameters as MLflow's own client gives them: in the address of a GET, else as JSON."""
+        """Parameters as MLflow's own client gives them: in the address of a GET, else as JSON; bytes are sent as they are."""
         if method in ("GET", "HEAD"):
             fields = {name: value for name, value in (parameters or {}).items() if not isinstance(value, dict)}
             query = "?" + urlencode(fields, doseq=True, errors="surrogatepass") if fields else ""
@@ -123,7 +123,8 @@ class Client:
         given = pairs(headers)
         if "content-type" not in {name.lower() for name, _ in given}:
             given.insert(0, ("Content-Type", "application/json"))
-        return self.send(method, path, given, json.dumps(parameters or {}).encode(), **options)
+        body = parameters if isinstance(parameters, bytes) else json.dumps(parameters or {}).encode()
+        return self.send(method, path, given, body, **options)
 
     def get(self, path, /, **parameters):
         return self.call("GET", path, parameters)

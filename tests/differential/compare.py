@@ -27,13 +27,14 @@ OWN = [
     (re.compile(r"(?<!\d)1[6-9]\d{11}(?!\d)"), "<time>"),
     # The role that holds what a user was granted.
     (re.compile(r"__user_\d+__"), "__user_<number>__"),
-    (re.compile(r"(?<=(user|role)_id=)\d+|(?<=Role with id=)\d+"), "<number>"),
+    (re.compile(r"(?<=(user|role)_id=)\d+|(?<=Role with id=)\d+|(?<=Role permission with id=)\d+"), "<number>"),
     # What SQLAlchemy tells of a statement is full of a side's own, and of words that are shortened in its middle.
     (re.compile(r"(?s)(\(raised as a result of Query-invoked autoflush.*?\)\n)?(\((?:psycopg2|builtins)\.[\w.]+\)).*"), r"\2"),
     # The name of a run that was given none.
     (re.compile(r"^[a-z]+-[a-z]+-\d{1,3}$"), "<name>"),
     # What signs an address, and a form.
     (re.compile(r"([?&])X-Amz-.*"), r"\1<signature>"),
+    (re.compile(r"(?<=[?&]uploadId=)[^&]+"), "<upload>"),
     (re.compile(r'(name="csrf_token" value=)"[^"]*"'), r"\1<token>"),
 ]  # fmt: skip
 # What names a thing; experiments begin at 700000, see conftest.py.
@@ -42,7 +43,7 @@ IDS = re.compile(
 )
 NAMED = ("experiment", "run", "logged_model", "trace", "assessment", "dataset", "issue", "label_schema", "scorer", "queue")
 # Lists in whose order PostgreSQL gives rows as they lie, or runs that begin at once by their ids, where no order was asked for.
-UNORDERED = ("permissions", "runs", "model_versions", "latest_versions")
+UNORDERED = ("permissions", "runs", "model_versions", "latest_versions", "access_endpoints", "mcp_access_endpoints")
 # A set of Python's, which has no order.
 SET = re.compile(r"\{('\w+'(?:, '\w+')+)\}")
 # Numbers that count the rows of a table, and words that are made up each time.
@@ -161,7 +162,7 @@ class Twins:
         def of(side):
             who = getattr(side.people, caller) if isinstance(caller, str) else caller(side)
             method, path, parameters, headers, *body = make(side)
-            ordered = "order_by" in (parameters or {})
+            ordered = isinstance(parameters, dict) and "order_by" in parameters
             try:
                 if body:
                     return self.said(side, who.send(method, path, headers, body[0], timeout=SECONDS))

@@ -45,6 +45,11 @@ MEANT = [
         is_told_not_to_be_there,
     ),
     Meant(
+        "nginx takes no NUL in a path",
+        re.compile(r".*<.*"),
+        lambda ours, plain: ours.status == 400 and "<center>nginx</center>" in str(ours.body),
+    ),
+    Meant(
         "who is not logged in is told so in one way, whichever of MLflow's two frameworks has the route",
         re.compile(r".*"),
         lambda ours, plain: (ours.status, plain.status) == (401, 401) and ours.body == plain.body

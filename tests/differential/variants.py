@@ -31,6 +31,8 @@ def parameters(right, fields):
     :arg right: What the call wants to be told, at the least.
     :arg fields: {field: [type, whether it is repeated]} as MLflow has them, or nothing where it does not say.
     """
+    if isinstance(right, bytes):
+        return
     names = dict.fromkeys([*(name for name in right if not fields or name in fields), *fields])
     yield "nothing", {}
     for name in names:
@@ -47,4 +49,4 @@ def bodies(right):
     for what, body in BODIES.items():
         yield what, body, "application/json"
     for what, kind in TYPES.items():
-        yield what, json.dumps(right).encode(), kind
+        yield what, right if isinstance(right, bytes) else json.dumps(right).encode(), kind
