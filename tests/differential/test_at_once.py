@@ -80,7 +80,8 @@ def test_what_is_there_afterwards_is_the_same(twins, seconds):
     assert [worker.problems[:3] for worker in [*ours, *plain] if worker.problems] == []
     assert [worker.steps for worker in ours] == [worker.steps for worker in plain]
     tally["calls at once"] += 2 * sum(worker.steps for worker in ours)
-    assert sum(worker.steps for worker in ours) > 20 * seconds
+    # Each of them got somewhere.
+    assert min(worker.steps for worker in ours) >= 5
 
     def state(number):
         def of(side):

@@ -119,9 +119,12 @@ def test_each_page_does_the_same(twins, tmp_path):
     for page, (ours, plain) in found.items():
         tally["pages"] += 1
         for what in ("failed", "said"):
-            if ours[what] != plain[what]:
-                only = [sorted({*one} - {*other}) for one, other in ((ours[what], plain[what]), (plain[what], ours[what]))]
-                wrong.append(f"#/{page}, {what}: only here {only[0]}, only there {only[1]}")
+            here, there = ({*one[what]} - {*other[what]} for one, other in ((ours, plain), (plain, ours)))
+            if what == "failed":
+                # What the page has not come to ask for yet has not failed.
+                there = {line for line in there if line.rpartition(":")[0] in ours["asked"]}
+            if here or there:
+                wrong.append(f"#/{page}, {what}: only here {sorted(here)}, only there {sorted(there)}")
         if bool(ours["text"].strip()) != bool(plain["text"].strip()):
             wrong.append(f"#/{page} shows {ours['text'][:100]!r} and not {plain['text'][:100]!r}")
         # What is switched off is not announced; that there is a switch for it is said among the settings.
