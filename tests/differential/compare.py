@@ -24,7 +24,7 @@ PERMISSIONS = {"manager": "MANAGE", "user": "USE"}
 OWN = [
     # But not what a client has sent.
     (re.compile(r"(?!2026-01-01T00:00:00Z)20\d\d-[01]\d-[0-3]\d[T ][0-2]\d(:\d\d){2}(\.\d+)?(Z|[+-]\d\d:?\d\d)?"), "<time>"),
-    (re.compile(r"(?<!\d)1[6-9]\d{11}(?!\d)"), "<time>"),
+    (re.compile(r"(?<![0-9a-zA-Z])1[6-9]\d{11}(?![0-9a-zA-Z])"), "<time>"),
     # The role that holds what a user was granted.
     (re.compile(r"__user_\d+__"), "__user_<number>__"),
     (re.compile(r"(?<=(user|role)_id=)\d+|(?<=Role with id=)\d+|(?<=Role permission with id=)\d+"), "<number>"),
@@ -39,7 +39,7 @@ OWN = [
 ]  # fmt: skip
 # What names a thing; experiments begin at 700000, see conftest.py.
 IDS = re.compile(
-    r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}|(?<![0-9a-f])[0-9a-f]{32}(?![0-9a-f])|(?<![0-9a-f])7\d{5}(?!\d)"
+    r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}|(?<![0-9a-f])[0-9a-f]{32}(?![0-9a-f])|(?<![0-9a-z])7\d{5}(?![0-9a-z])"
 )
 NAMED = ("experiment", "run", "logged_model", "trace", "assessment", "dataset", "issue", "label_schema", "scorer", "queue")
 # Lists in whose order PostgreSQL gives rows as they lie, or runs that begin at once by their ids, where no order was asked for.
