@@ -72,7 +72,7 @@ class Lanes:
         try:
             while True:
                 with self.lock:
-                    if not self.waiting:
+                    if self.stopped or not self.waiting:
                         return
                     taken = self.waiting.pop(0)
                 for name, command in taken:
@@ -134,8 +134,6 @@ class Lanes:
 
     def stop(self, *_signal):
         self.stopped = True
-        with self.lock:
-            self.waiting.clear()
         for child in list(self.children):
             os.killpg(child.pid, signal.SIGTERM)
 

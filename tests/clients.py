@@ -147,6 +147,16 @@ class Client:
         assert answer.status == 200, str(answer)
         return answer.json if answer.body else {}
 
+    def new_user(self, username, password):
+        """Somebody whom this administrator has made, at the same server."""
+        self.must("POST", f"{API}/users/create", username=username, password=password)
+        return type(self)(self.address, username, password)
+
+    def grant(self, user, permission, resource_type, resource_id):
+        """Give a user a permission on a thing, or take it: DENY is less than what everyone has by default."""
+        self.must("POST", f"{API3}/users/permissions/grant", username=user.username, resource_type=resource_type,
+                  resource_id=resource_id, permission=permission)  # fmt: skip
+
 
 def together(calls, threads=8):
     """The answers to these calls, so many at a time; what one raises is its answer."""

@@ -238,12 +238,17 @@ class Deployment:
         done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, timeout=60)
         assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
 
-    def ssh(self, host, command, check=True, text=None):
+    def ssh_to(self, host, *options):
+        """The command that connects to a host."""
         about = self.hosts[host]
+        return [
+            "ssh", "-i", about["ansible_ssh_private_key_file"], "-o", "StrictHostKeyChecking=no", "-o",
+            "UserKnownHostsFile=/dev/null", "-o", "LogLevel=ERROR", *options, f"{about['ansible_user']}@{about['ansible_host']}",
+        ]  # fmt: skip
+
+    def ssh(self, host, command, check=True, text=None):
         done = subprocess.run(
-            ["ssh", "-i", about["ansible_ssh_private_key_file"], "-o", "StrictHostKeyChecking=no", "-o",
-             "UserKnownHostsFile=/dev/null", "-o", "LogLevel=ERROR", f"{about['ansible_user']}@{about['ansible_host']}",
-             "sudo", "bash", "-s"],
+            [*self.ssh_to(host), "sudo", "bash", "-s"],
             input=command if text is None else text, capture_output=True, text=True, timeout=120,
         )  # fmt: skip
         if check:

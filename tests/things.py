@@ -239,9 +239,18 @@ class Things:
         }  # fmt: skip
 
 
-def request(method, route, things, people):
-    """The path and the parameters by which a route is asked about these things, and the headers."""
-    path = re.sub(r"<(?:path:)?(\w+)(?::path)?>", lambda part: things.in_path()[part[1]], route)
+# A part of a route's path, as Flask and FastAPI name it.
+PART = re.compile(r"<(?:path:)?(\w+)(?::path)?>")
+
+
+def request(method, route, things, people, **instead):
+    """
+    The path and the parameters by which a route is asked about these things, and the headers.
+
+    :arg instead: What stands in parts of the path by their names, in place of what is right there.
+    """
+    parts = {**things.in_path(), **instead}
+    path = PART.sub(lambda part: parts[part[1]], route)
     if path.endswith("/upload-artifact"):
         path += f"?run_uuid={things.run}&path=uploaded.txt"
     if path == "/v1/traces":

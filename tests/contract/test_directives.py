@@ -9,54 +9,10 @@ import re
 from collections.abc import Iterator
 
 import pytest
-from jinja2 import ChainableUndefined, Environment, FileSystemLoader
-from repository import ROOT, load_yaml
+from repository import ROOT
+from templates import rendered, sections
 
 ROLE = ROOT / "roles" / "mlflow_server"
-DEFAULTS = load_yaml(ROLE / "defaults" / "main.yml")
-PLAIN = {name: value for name, value in DEFAULTS.items() if "{{" not in str(value)}
-KNOWN = {
-    **PLAIN,
-    "ansible_managed": "managed",
-    "__mlflow_server_listens": ["", "[::]:"],
-    "__mlflow_server_names": ["mlflow.example.com"],
-    "__mlflow_server_sans": ["DNS:mlflow.example.com", "IP Address:192.0.2.7"],
-    "__mlflow_server_public_name": "mlflow.example.com",
-    "__mlflow_server_distribution": {"http2_directive": True, "tls_groups": "X25519", "nginx_user": "www-data"},
-    "__mlflow_server_user": "mlflow",
-    "__mlflow_server_proxy_group": "mlflow-proxy",
-    "__mlflow_server_home": "/var/lib/mlflow",
-    "__mlflow_server_etc": "/etc/mlflow",
-    "__mlflow_server_module": ["/opt/python", "-m"],
-    "__mlflow_server_service_reads": ["/etc/mlflow/mlflow.env"],
-    "__mlflow_server_workers": 2,
-    "mlflow_server_hosts": 1,
-    "mlflow_server_drain_timeout": 60,
-    "mlflow_server_max_body_mib": 100,
-    "mlflow_server_spool_dir": "/var/lib/mlflow/spool",
-    "mlflow_server_auth_enabled": True,
-    "mlflow_server_tls": "self_signed",
-    "mlflow_server_trusted_proxies": [],
-    "mlflow_server_metrics_allowed_cidrs": [],
-}
-
-
-class Named(ChainableUndefined):
-    """A variable that was not given stands as its name."""
-
-    def __str__(self) -> str:
-        return f"<{self._undefined_name}>"
-
-    __len__ = __bool__ = lambda self: 1
-    __int__ = lambda self: 1  # noqa: E731
-
-
-def rendered(name: str, **given) -> str:
-    environment = Environment(
-        loader=FileSystemLoader(ROLE / "templates"), trim_blocks=True, keep_trailing_newline=True, undefined=Named
-    )
-    environment.filters |= {"bool": bool, "comment": lambda text: f"# {text}", "regex_escape": re.escape}
-    return environment.get_template(name).render({**KNOWN, **given})
 
 
 # -- nginx -----------------------------------------------------------------------------------------------------------
@@ -102,16 +58,17 @@ KINDS = {
 }
 
 
-def site(kind: str = "our own certificate"):
-    return parsed(rendered("nginx.conf.j2", **KINDS[kind]))
+def site(kind: str = "our own certificate", **given):
+    return parsed(rendered("nginx.conf.j2", **KINDS[kind], **given))
 
 
 def servers(block) -> list:
     return [inner for words, inner in block if words == ["server"] and inner is not None]
 
 
-def ours(kind: str = "our own certificate") -> list:
-    (found,) = [server for server in servers(site(kind)) if "/" in parts(server, "location") and within(server, "error_log")]
+def ours(kind: str = "our own certificate", **given) -> list:
+    block = site(kind, **given)
+    (found,) = [server for server in servers(block) if "/" in parts(server, "location") and within(server, "error_log")]
     return found
 
 
@@ -229,9 +186,7 @@ def test_usage_data_are_announced_where_they_are_collected_and_nowhere_else():
         ({}, False), ({"MLFLOW_DISABLE_TELEMETRY": False}, False),
         ({"MLFLOW_DISABLE_TELEMETRY": False, "DO_NOT_TRACK": False}, True),
     ):  # fmt: skip
-        block = parsed(rendered("nginx.conf.j2", mlflow_server_environment=said))
-        (server,) = [server for server in servers(block) if "/" in parts(server, "location") and within(server, "error_log")]
-        page = parts(server, "location").get("= /")
+        page = parts(ours(mlflow_server_environment=said), "location").get("= /")
         assert (page is None) == announced, said
         assert announced or "telemetry-alert" in within(page, "sub_filter")[0]
 
@@ -283,16 +238,8 @@ OF_MLFLOW = (*SERVERS, "mlflow-gc.service")
 
 
 def unit(name: str) -> dict[str, dict[str, list[str]]]:
-    """The sections of a unit, and what each directive is given."""
     template, given = UNITS[name]
-    found: dict[str, dict[str, list[str]]] = {}
-    for line in rendered(template, **given).replace("\\\n", " ").splitlines():
-        if section := re.fullmatch(r"\[(\w+)\]", line):
-            found[section[1]] = {}
-        elif line and not line.startswith("#"):
-            key, _equals, value = line.partition("=")
-            found[list(found)[-1]].setdefault(key, []).append(value.strip())
-    return found
+    return sections(rendered(template, **given))
 
 
 @pytest.mark.parametrize("name", UNITS)

@@ -8,9 +8,9 @@ import re
 
 import pytest
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
-from jinja2 import Environment, FileSystemLoader
 from repository import ROOT, load_yaml, relative
 from tasks import FILES, module_of, tasks_of
+from templates import rendered, sections
 from test_modules import collections, specification  # noqa: F401 - the fixture lets modules be imported
 
 ROLE = ROOT / "roles" / "mlflow_server"
@@ -150,41 +150,6 @@ SANDBOX = {
 FILTERS = ["@system-service", "~@privileged @resources"]
 
 
-class Values(dict):
-    """Any variable that a template asks for; what matters here is given."""
-
-    def __missing__(self, name):
-        return f"<{name}>"
-
-
-def template(name: str, **given) -> str:
-    environment = Environment(loader=FileSystemLoader(ROLE / "templates"), trim_blocks=True, keep_trailing_newline=True)
-    environment.filters |= {"bool": bool, "comment": lambda text: f"# {text}"}
-    known = {
-        "ansible_managed": "managed",
-        "__mlflow_server_user": "mlflow",
-        "__mlflow_server_home": "/var/lib/mlflow",
-        "__mlflow_server_etc": "/etc/mlflow",
-        "__mlflow_server_service_reads": ["/etc/mlflow/mlflow.env"],
-        "mlflow_server_spool_dir": "/var/lib/mlflow/spool",
-        "mlflow_server_drain_timeout": 60,
-        "mlflow_server_auth_enabled": True,
-        **given,
-    }
-    return environment.get_template(name).render(known)
-
-
-def directives(unit: str) -> dict[str, list[str]]:
-    """The directives of [Service]."""
-    text = re.search(r"^\[Service\]\n(.*?)(?=^\[|\Z)", unit.replace("\\\n", " "), re.DOTALL | re.MULTILINE).group(1)
-    found: dict[str, list[str]] = {}
-    for line in text.splitlines():
-        if line and not line.startswith("#"):
-            name, _equals, value = line.partition("=")
-            found.setdefault(name, []).append(value.strip())
-    return found
-
-
 UNITS = {
     "mlflow.service": ("mlflow.service.j2", {"__mlflow_server_is_next": False}),
     "mlflow-next.service": ("mlflow.service.j2", {"__mlflow_server_is_next": True}),
@@ -196,7 +161,7 @@ def test_a_service_that_ends_has_the_time_that_its_first_process_may_take_to_hea
     """It may look after a worker that hangs for so long, and each worker may drain and shut down after it."""
     for unit in ("mlflow.service", "mlflow-next.service"):
         name, given = UNITS[unit]
-        found = directives(template(name, **given))
+        found = sections(rendered(name, **given))["Service"]
         hangs, shuts = (int(re.search(rf"--{option} (\d+)", found["ExecStart"][0])[1])
                         for option in ("timeout-worker-healthcheck", "timeout-graceful-shutdown"))  # fmt: skip
         # 60 is what is given for the drain.
@@ -207,7 +172,7 @@ def test_a_service_that_ends_has_the_time_that_its_first_process_may_take_to_hea
 def test_removing_ends_and_leaves_the_server_its_memory():
     """One that hangs holds the lock by which hosts take turns, and what it takes the server's processes do not have."""
     name, given = UNITS["mlflow-gc.service"]
-    found = directives(template(name, **given))
+    found = sections(rendered(name, **given))["Service"]
     assert found["Type"] == ["oneshot"]
     # systemd gives such a unit no end by itself, and takes a start for the whole of its work.
     assert re.fullmatch(r"(\d+)h", found["TimeoutStartSec"][0]) and int(found["TimeoutStartSec"][0][:-1]) <= 24
@@ -217,16 +182,16 @@ def test_removing_ends_and_leaves_the_server_its_memory():
 def test_a_stand_in_does_not_stay_beside_a_service_that_has_come_back_by_itself():
     """As where the database was away between the two steps of a hand-over."""
     name, given = UNITS["mlflow.service"]
-    (after,) = directives(template(name, **given))["ExecStartPost"]
+    (after,) = sections(rendered(name, **given))["Service"]["ExecStartPost"]
     assert after.endswith("systemctl stop --no-block mlflow-next.service")
     name, given = UNITS["mlflow-next.service"]
-    assert "ExecStartPost" not in directives(template(name, **given))
+    assert "ExecStartPost" not in sections(rendered(name, **given))["Service"]
 
 
 @pytest.mark.parametrize("unit", UNITS)
 def test_what_reads_peoples_models_can_do_nothing_else_to_the_host(unit):
     name, given = UNITS[unit]
-    found = directives(template(name, **given))
+    found = sections(rendered(name, **given))["Service"]
     assert {key: found.get(key) for key in SANDBOX} == {key: [value] for key, value in SANDBOX.items()}
     assert found["SystemCallFilter"] == FILTERS
     # The state folder alone may be written.
@@ -236,7 +201,7 @@ def test_what_reads_peoples_models_can_do_nothing_else_to_the_host(unit):
 @pytest.mark.parametrize("unit", UNITS)
 def test_a_spool_elsewhere_may_be_written_and_nothing_beside_it(unit):
     name, given = UNITS[unit]
-    found = directives(template(name, **given, mlflow_server_spool_dir="/srv/spool"))
+    found = sections(rendered(name, **given, mlflow_server_spool_dir="/srv/spool"))["Service"]
     assert found["ReadWritePaths"] == ["/srv/spool"]
 
 
@@ -244,7 +209,7 @@ def test_a_spool_elsewhere_may_be_written_and_nothing_beside_it(unit):
 def test_only_what_the_unit_itself_tells_systemd_runs_as_root(unit):
     """A command with + or ! before it leaves the sandbox; it must not run what the service may have written."""
     name, given = UNITS[unit]
-    for key, commands in directives(template(name, **given)).items():
+    for key, commands in sections(rendered(name, **given))["Service"].items():
         for command in commands if key.startswith("Exec") else []:
             prefix, path = re.match(r"([-+!@:|]*)(\S+)", command).groups()
             if set(prefix) & set("+!"):
@@ -253,7 +218,7 @@ def test_only_what_the_unit_itself_tells_systemd_runs_as_root(unit):
 
 
 def test_the_servers_socket_is_for_nginx_alone():
-    found = dict(line.split("=", 1) for line in template("mlflow.socket.j2").splitlines() if "=" in line and line[0] != "#")
+    found = dict(line.split("=", 1) for line in rendered("mlflow.socket.j2").splitlines() if "=" in line and line[0] != "#")
     assert (found["SocketUser"], found["SocketMode"]) == ("root", "0660")
 
 
@@ -262,7 +227,7 @@ def test_the_servers_socket_is_for_nginx_alone():
 
 @pytest.mark.parametrize("sslmode, checked", [("verify-full", True), ("verify-ca", True), ("require", False)])
 def test_the_service_checks_its_database_as_it_is_told(sslmode, checked):
-    text = template("pg_service.conf.j2", mlflow_server_database_sslmode=sslmode, mlflow_server_database_ca_file="",
+    text = rendered("pg_service.conf.j2", mlflow_server_database_sslmode=sslmode, mlflow_server_database_ca_file="",
                     mlflow_server_database_ca_url="")
     found = dict(line.split("=", 1) for line in text.splitlines() if "=" in line and line[0] not in "#[")
     assert found["sslmode"] == sslmode
@@ -271,7 +236,7 @@ def test_the_service_checks_its_database_as_it_is_told(sslmode, checked):
 
 def test_a_database_that_goes_away_without_a_word_is_noticed_in_half_a_minute():
     """Also while something that was sent is not acknowledged, for which the kernel tries for a quarter of an hour."""
-    text = template("pg_service.conf.j2", mlflow_server_database_sslmode="require")
+    text = rendered("pg_service.conf.j2", mlflow_server_database_sslmode="require")
     found = dict(line.split("=", 1) for line in text.splitlines() if "=" in line and line[0] not in "#[")
     assert 0 < int(found["tcp_user_timeout"]) <= 30_000
     idle, every, tries = (int(found[f"keepalives_{name}"]) for name in ("idle", "interval", "count"))

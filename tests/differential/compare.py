@@ -12,10 +12,13 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
-from clients import API, API3
+from clients import API
+from meant import reason
 from things import Things
 
 tally = Counter()
+# Those who may the least first.
+CALLERS = ("stranger", "without_rights", "reader", "user", "editor", "manager", "owner", "admin")
 # Whoever has no answer after so long has none.
 SECONDS = 20
 # Permissions of MLflow on the things of one experiment and one registered model.
@@ -78,22 +81,17 @@ class Side:
 
     def _user(self, name):
         word = f"{self.words.getrandbits(64):016x}"
-        user = type(self.chief)(self.chief.address, f"{name}-{word[:8]}", f"password-{word}")
-        self.chief.must("POST", f"{API}/users/create", username=user.username, password=user.password)
+        user = self.chief.new_user(f"{name}-{word[:8]}", f"password-{word}")
         self.known[user.username] = user.password
         self.learned(self.known)
         return user
 
-    def _grant(self, user, permission, kind, thing):
-        self.admin.must("POST", f"{API3}/users/permissions/grant", username=user.username, resource_type=kind,
-                        resource_id=thing, permission=permission)  # fmt: skip
-
     def new_things(self):
-        self.things = things = Things(self.people, self._grant, self.words)
+        self.things = things = Things(self.people, self.admin.grant, self.words)
         grants = {"experiment": things.experiment, "registered_model": things.model, "mcp_server": things.mcp}
         for name, permission in PERMISSIONS.items():
             for kind, thing in grants.items():
-                self._grant(getattr(self.people, name), permission, kind, thing)
+                self.admin.grant(getattr(self.people, name), permission, kind, thing)
 
     def plainly(self, value, ordered=False):
         """
@@ -156,11 +154,12 @@ class Twins:
         One call on both.
 
         :arg make: What gives (method, path, parameters, headers) or with a fifth, the body as it is, for a side.
+        :arg caller: One of CALLERS.
         :return: What ours and the plain one answered, as `said` has it.
         """
 
         def of(side):
-            who = getattr(side.people, caller) if isinstance(caller, str) else caller(side)
+            who = getattr(side.people, caller)
             method, path, parameters, headers, *body = make(side)
             ordered = isinstance(parameters, dict) and "order_by" in parameters
             try:
@@ -209,3 +208,18 @@ def where(one, other, path=""):
             if a != b:
                 return where(a, b, f"{path}[{number}]")
     return f"{path or 'body'} is {str(one)[:200]!r} and not {str(other)[:200]!r}"
+
+
+class Found:
+    """The differences that nobody meant."""
+
+    def __init__(self):
+        self.lines = []
+
+    def look(self, what, method, route, answers):
+        told = different(*answers)
+        if told and not reason(method, route, *answers):
+            self.lines.append(f"{method} {route}, {what}: {told}")
+
+    def none(self):
+        assert self.lines == [], "\n".join([f"{len(self.lines)} differences", *self.lines])

@@ -86,10 +86,9 @@ def known(server):
     """What MLflow itself says of its calls: routes, the fields of each, and what GraphQL has."""
     from routes import who_may
 
-    routes = server.python((HERE.parent / "list_routes.py").read_text())
     calls = server.python((HERE / "list_calls.py").read_text())
     found = json.loads(calls.partition("CALLS ")[2].splitlines()[0])
-    listed = [tuple(route) for route in json.loads(routes.partition("ROUTES ")[2].splitlines()[0])]
+    listed = server.routes()
     assert [route for route in listed if who_may(*route) is None] == [], "no case covers these: tests/routes.py, tests/things.py"
     return SimpleNamespace(routes=listed, **found)
 

@@ -28,9 +28,6 @@ class PlainClient(Client):
         self.mine.connection = http.client.HTTPConnection(host, int(port), timeout=timeout)
         return self.mine.connection
 
-    def at(self, address):
-        return PlainClient(address, self.username, self.password)
-
 
 class Plain:
     """Begun by `with`, and gone after it, with all that it has kept."""
@@ -101,17 +98,12 @@ systemd-run --quiet --collect --unit={UNIT} --uid=nobody --property=EnvironmentF
         self._reach()
 
     def _reach(self):
-        about = self.deployment.hosts[self.server.host]
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
         self.address = f"127.0.0.1:{port}"
-        self.tunnel = subprocess.Popen(
-            ["ssh", "-N", "-i", about["ansible_ssh_private_key_file"], "-o", "StrictHostKeyChecking=no", "-o",
-             "UserKnownHostsFile=/dev/null", "-o", "LogLevel=ERROR", "-o", "ExitOnForwardFailure=yes",
-             "-L", f"{self.address}:127.0.0.1:{PORT}", f"{about['ansible_user']}@{about['ansible_host']}"],
-            stdin=subprocess.DEVNULL,
-        )  # fmt: skip
+        forward = ("-N", "-o", "ExitOnForwardFailure=yes", "-L", f"{self.address}:127.0.0.1:{PORT}")
+        self.tunnel = subprocess.Popen(self.deployment.ssh_to(self.server.host, *forward), stdin=subprocess.DEVNULL)
         deadline, said = time.monotonic() + 180, ""
         while time.monotonic() < deadline:
             try:

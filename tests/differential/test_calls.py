@@ -15,13 +15,12 @@ from urllib.parse import quote
 
 import pytest
 from clients import API
-from compare import different, tally
-from meant import MEANT, reason, used
+from compare import CALLERS, Found, tally
+from meant import MEANT, used
 from routes import CLOSED, who_may
-from things import ends, how_late, request
+from things import PART, ends, how_late, request
 from variants import WRONG, bodies, parameters
 
-CALLERS = ("stranger", "without_rights", "reader", "user", "editor", "manager", "owner", "admin")
 # Of the web page's routes, which are those of the clients under another name: by these they tell whether they ask who it is.
 FEWER = ("stranger", "reader", "editor", "admin")
 ODD = {
@@ -50,24 +49,9 @@ NEVER = re.compile(
     re.VERBOSE,
 )
 # What a part of a path may be instead.
-IN_PATH = {name: WRONG[name] for name in (
+IN_PATH = {name: quote(WRONG[name], safe="", errors="surrogatepass") for name in (
     "a word", "an id that nobody has", "a number in a word", "text in several scripts", "a NUL", "half a character", "a quote",
 )}  # fmt: skip
-
-
-class Found:
-    """The differences that nobody meant."""
-
-    def __init__(self):
-        self.lines = []
-
-    def look(self, what, method, route, answers):
-        told = different(*answers)
-        if told and not reason(method, route, *answers):
-            self.lines.append(f"{method} {route}, {what}: {told}")
-
-    def none(self):
-        assert self.lines == [], "\n".join([f"{len(self.lines)} differences", *self.lines])
 
 
 class Calls:
@@ -76,8 +60,8 @@ class Calls:
     def __init__(self, twins, found, method, route):
         self.twins, self.found, self.method, self.route = twins, found, method, route
 
-    def right(self, side):
-        return request(self.method, self.route, side.things, side.people)
+    def right(self, side, **instead):
+        return request(self.method, self.route, side.things, side.people, **instead)
 
     def by(self, caller):
         """Whether the call was carried out."""
@@ -93,38 +77,27 @@ class Calls:
         self.found.look(what, self.method, self.route, self.twins.ask(make, "stranger"))
 
     def wrong(self, fields, chosen):
-        """Each that the choice takes, of the parameters and of the bodies that a call may have instead of the right ones."""
-        right = self._peek()
-        for number, (what, _parameters) in enumerate(parameters(right, fields)):
-            if chosen():
-                self._ask(what, lambda path, right, headers, number=number: (
-                    self.method, path, list(parameters(right, fields))[number][1], headers
-                ))  # fmt: skip
-        for part in re.findall(r"<(?:path:)?(\w+)(?::path)?>", self.route):
-            for what, wrong in IN_PATH.items():
-                if chosen():
-                    self.found.look(
-                        f"{part} is {what}", self.method, self.route,
-                        self.twins.ask(lambda side, part=part, wrong=wrong: self._instead(side, part, wrong), "admin"),
-                    )  # fmt: skip
-        for number, (what, _body, kind) in enumerate(bodies(right) if self.method != "GET" else ()):
-            if chosen():
-                given = {"Content-Type": kind} if kind else {}
-                self._ask(what, lambda path, right, headers, number=number, given=given: (
-                    self.method, path, None, {**headers, **given}, list(bodies(right))[number][1]
-                ))  # fmt: skip
+        """Each that the choice takes, of the parameters, paths and bodies that a call may have instead of the right ones."""
 
-    def _instead(self, side, part, wrong):
-        """The right call, with something else in one part of its path."""
-        method, path, right, headers = self.right(side)
-        quoted = quote(wrong, safe="", errors="surrogatepass")
-        parts = {**side.things.in_path(), part: quoted}
-        instead = re.sub(r"<(?:path:)?(\w+)(?::path)?>", lambda found: parts[found[1]], self.route)
-        return method, instead + (path[path.index("?") :] if "?" in path else ""), right, headers
+        def ask(what, make):
+            if chosen():
+                self.found.look(what, self.method, self.route, self.twins.ask(make, "admin"))
 
-    def _ask(self, what, change):
-        answers = self.twins.ask(lambda side: change(*self.right(side)[1:]), "admin")
-        self.found.look(what, self.method, self.route, answers)
+        for what, change in parameters(self._peek(), fields):
+            def make(side, change=change):
+                method, path, right, headers = self.right(side)
+                return method, path, change(right), headers
+
+            ask(what, make)
+        for part in PART.findall(self.route):
+            for what, text in IN_PATH.items():
+                ask(f"{part} is {what}", lambda side, part=part, text=text: self.right(side, **{part: text}))
+        for what, change, kind in bodies() if self.method != "GET" else ():
+            def make(side, change=change, kind=kind):
+                method, path, right, headers = self.right(side)
+                return method, path, None, {**headers, **({"Content-Type": kind} if kind else {})}, change(right)
+
+            ask(what, make)
 
     def _peek(self):
         """The right parameters, without the names in them being used up."""

@@ -5,8 +5,7 @@
 from __future__ import annotations
 
 import pytest
-from compare import tally
-from test_calls import CALLERS, Found
+from compare import CALLERS, Found, tally
 
 INFO = "info { runId runUuid experimentId status artifactUri lifecycleStage }"
 RUN = f"run {{ {INFO} data {{ params {{ key value }} metrics {{ key value }} }} }}"

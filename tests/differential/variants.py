@@ -26,7 +26,7 @@ TYPES = {
 
 def parameters(right, fields):
     """
-    What is wrong, and the parameters then: each field missing, and with each wrong content.
+    What is wrong, and what makes it of the right parameters: each field missing, and with each wrong content.
 
     :arg right: What the call wants to be told, at the least.
     :arg fields: {field: [type, whether it is repeated]} as MLflow has them, or nothing where it does not say.
@@ -34,19 +34,19 @@ def parameters(right, fields):
     if isinstance(right, bytes):
         return
     names = dict.fromkeys([*(name for name in right if not fields or name in fields), *fields])
-    yield "nothing", {}
+    yield "nothing", lambda right: {}
     for name in names:
         if name in right:
-            yield f"{name} missing", {key: value for key, value in right.items() if key != name}
+            yield f"{name} missing", lambda right, name=name: {key: value for key, value in right.items() if key != name}
         for what, wrong in WRONG.items():
-            yield f"{name} is {what}", {**right, name: wrong}
+            yield f"{name} is {what}", lambda right, name=name, wrong=wrong: {**right, name: wrong}
             if fields.get(name, ["", False])[1]:
-                yield f"{name} has {what}", {**right, name: [wrong]}
+                yield f"{name} has {what}", lambda right, name=name, wrong=wrong: {**right, name: [wrong]}
 
 
-def bodies(right):
-    """What is wrong, the body as it is, and its content type."""
+def bodies():
+    """What is wrong, what makes the body of the right parameters, and its content type."""
     for what, body in BODIES.items():
-        yield what, body, "application/json"
+        yield what, lambda right, body=body: body, "application/json"
     for what, kind in TYPES.items():
-        yield what, right if isinstance(right, bytes) else json.dumps(right).encode(), kind
+        yield what, lambda right: right if isinstance(right, bytes) else json.dumps(right).encode(), kind

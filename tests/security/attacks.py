@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import json
 import re
 import socket
 import subprocess
 import threading
 import time
 from collections import Counter
+from pathlib import Path
 
 from clients import Answer, insecure
 
@@ -245,6 +247,11 @@ class Server:
         """With MLflow's own Python and the service's settings, as the service's user."""
         begin = "systemd-run --pipe --wait --quiet --collect --uid=mlflow --property=EnvironmentFile=/etc/mlflow/mlflow.env"
         return self.run(f"{begin} --working-directory=/tmp /opt/mlflow/current/bin/python - <<'PROGRAM'\n{program}\nPROGRAM\n")
+
+    def routes(self):
+        """Method and path of each route of the MLflow that is installed."""
+        said = self.python((Path(__file__).resolve().parents[1] / "list_routes.py").read_text())
+        return [tuple(route) for route in json.loads(said.partition("ROUTES ")[2].splitlines()[0])]
 
     def workers(self):
         return self.run("pgrep --uid mlflow mlflow-worker").split()

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import json
 import secrets
 import sys
 from pathlib import Path
@@ -56,12 +55,9 @@ def stranger(server):
 @pytest.fixture(scope="session")
 def new_user(admin):
     """Makes users, each with a name that nobody had before."""
-    from clients import API, Client
 
     def make(name):
-        user = Client(admin.address, f"{name}-{secrets.token_hex(4)}", f"password-{secrets.token_hex(8)}")
-        admin.must("POST", f"{API}/users/create", username=user.username, password=user.password)
-        return user
+        return admin.new_user(f"{name}-{secrets.token_hex(4)}", f"password-{secrets.token_hex(8)}")
 
     return make
 
@@ -69,13 +65,7 @@ def new_user(admin):
 @pytest.fixture(scope="session")
 def grant(admin):
     """Gives a user a permission on a thing, or takes it: DENY is less than what everyone has by default."""
-    from clients import API3
-
-    def give(user, permission, resource_type, resource_id):
-        admin.must("POST", f"{API3}/users/permissions/grant", username=user.username, resource_type=resource_type,
-                   resource_id=resource_id, permission=permission)  # fmt: skip
-
-    return give
+    return admin.grant
 
 
 @pytest.fixture(scope="session")
@@ -120,9 +110,7 @@ def world(people, grant):
 
 @pytest.fixture(scope="session")
 def routes(server):
-    """Method and path of each route of the MLflow that is installed."""
-    said = server.python((HERE.parent / "list_routes.py").read_text())
-    return [tuple(route) for route in json.loads(said.partition("ROUTES ")[2].splitlines()[0])]
+    return server.routes()
 
 
 @pytest.fixture(scope="session")
