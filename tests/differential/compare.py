@@ -101,19 +101,23 @@ class Side:
         things = vars(self.things) if hasattr(self, "things") else {}
         found = {name: IDS.search(things[name]) for name in NAMED if isinstance(things.get(name), str)}
         known = {it[0]: name for name, it in found.items() if it}
-        value = value if ordered else self._in_order(value)
+
+        def named(found):
+            return f"<{known.get(found[0], 'id')}>"
+
+        value = value if ordered else self._in_order(value, named)
 
         def numbered(found):
             return "<" + known.setdefault(found[0], f"id {len(known)}") + ">"
 
         return self._without(value, numbered)
 
-    def _in_order(self, value, key=""):
+    def _in_order(self, value, name, key=""):
         if isinstance(value, dict):
-            return {name: self._in_order(of, name) for name, of in value.items()}
+            return {word: self._in_order(of, name, word) for word, of in value.items()}
         if isinstance(value, list):
-            found = [self._in_order(one, key) for one in value]
-            return sorted(found, key=lambda one: str(self._without(one, lambda found: "<id>"))) if key in UNORDERED else found
+            found = [self._in_order(one, name, key) for one in value]
+            return sorted(found, key=lambda one: str(self._without(one, name))) if key in UNORDERED else found
         return value
 
     def _without(self, value, name, key=""):
