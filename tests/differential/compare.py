@@ -8,6 +8,7 @@ import base64
 import json
 import random
 import re
+import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
@@ -20,7 +21,7 @@ tally = Counter()
 # Those who may the least first.
 CALLERS = ("stranger", "without_rights", "reader", "user", "editor", "manager", "owner", "admin")
 # Whoever has no answer after so long has none.
-SECONDS = 20
+SECONDS, SLOW = 20, 5
 # Permissions of MLflow on the things of one experiment and one registered model.
 PERMISSIONS = {"manager": "MANAGE", "user": "USE"}
 # What is a side's own and says the same of each: times, names and signatures that were made up.
@@ -166,12 +167,17 @@ class Twins:
             who = getattr(side.people, caller)
             method, path, parameters, headers, *body = make(side)
             ordered = isinstance(parameters, dict) and "order_by" in parameters
+            begun = time.monotonic()
             try:
                 if body:
                     return self.said(side, who.send(method, path, headers, body[0], timeout=SECONDS))
                 return self.said(side, who.call(method, path, parameters, headers, timeout=SECONDS), ordered)
             except OSError as error:
                 return SimpleNamespace(status=0, kind="", body=f"no answer: {error!r}", headers={})
+            finally:
+                if (took := time.monotonic() - begun) > SLOW:
+                    asked = f"{method} {path[:200]} {str(body or parameters)[:500]}"
+                    print(f"{took:.0f} s on {side.name}, {caller}: {asked}", flush=True)
 
         tally["calls on both"] += 1
         return tuple(self.both(of))
@@ -224,6 +230,8 @@ class Found:
         told = different(*answers)
         if told and not reason(method, route, *answers):
             self.lines.append(f"{method} {route}, {what}: {told}")
+            # All of them take half an hour: whoever looks (pytest -s) is told at once.
+            print(self.lines[-1], flush=True)
 
     def none(self):
         assert self.lines == [], "\n".join([f"{len(self.lines)} differences", *self.lines])

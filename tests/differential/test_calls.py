@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import random
 import re
+import time
 from urllib.parse import quote
 
 import pytest
@@ -214,8 +215,9 @@ def test_what_is_wrong_is_answered_as_by_mlflow(twins, known, one_of):
     found, choice = Found(), random.Random(one_of)
     twins.new_things()
     for method, route in routes_of(known, False):
-        fields = known.fields.get(f"{method} {route}", {})
+        fields, begun, before = known.fields.get(f"{method} {route}", {}), time.monotonic(), tally["calls on both"]
         Calls(twins, found, method, route).wrong(fields, lambda: choice.randrange(one_of) == 0)
+        print(f"{method} {route}: {tally['calls on both'] - before} calls in {time.monotonic() - begun:.0f} s", flush=True)
         if route.endswith("/users/update-password"):
             twins.both(give_the_owner_his_password_back)
     found.none()
