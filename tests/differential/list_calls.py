@@ -1,7 +1,8 @@
 # Copyright: (c) 2026, the mlops.mlflow_aws contributors
 # GNU General Public License v3.0 or later (see LICENSE)
 """
-Run on a host with MLflow's own Python: what the services of its protocol buffers take, and what GraphQL has, as JSON.
+Run on a host with MLflow's own Python: what the services of its protocol buffers and its FastAPI routes take, and what GraphQL
+has, as JSON.
 
 {"fields": {"METHOD path": {field: [type, whether it is repeated]}}, "graphql": [name of a query or mutation]}
 """
@@ -39,6 +40,30 @@ def fields():
     return found
 
 
+def native_fields():
+    """The same of FastAPI's routes, by the description of them that it makes for OpenAPI."""
+    from mlflow.server.fastapi_app import create_fastapi_app
+
+    described = create_fastapi_app().openapi()
+    models = described.get("components", {}).get("schemas", {})
+    found = {}
+    for path, methods in described["paths"].items():
+        for method, call in methods.items():
+            taken = {it["name"]: it["schema"] for it in call.get("parameters", []) if it["in"] == "query"}
+            for content in call.get("requestBody", {}).get("content", {}).values():
+                model = models.get(content["schema"].get("$ref", "").rpartition("/")[2], {})
+                # A call is made with the one or the other: see things.request.
+                taken |= model.get("properties", {}) if method.upper() != "GET" else {}
+            kinds = {
+                name: [one.get("type") for one in (schema, *schema.get("anyOf", ())) if one.get("type") != "null"]
+                for name, schema in taken.items()
+            }
+            found[f"{method.upper()} {path.replace('{', '<').replace('}', '>')}"] = {
+                name: [next(filter(None, kind), "object"), "array" in kind] for name, kind in kinds.items()
+            }
+    return found
+
+
 def graphql():
     from mlflow.server.graphql.graphql_schema_extensions import schema
 
@@ -46,4 +71,4 @@ def graphql():
     return sorted({name for kind in types if kind for name in kind._meta.fields})
 
 
-print("CALLS " + json.dumps({"fields": fields(), "graphql": graphql()}))
+print("CALLS " + json.dumps({"fields": native_fields() | fields(), "graphql": graphql()}))
