@@ -120,12 +120,15 @@ def delay(listen: int, port: int, milliseconds: float) -> None:
 
 
 class Pair(Cloud):
-    """Three machines: one served by the roles ("serve-ours"), one by the guide ("serve-guide"), and one with PostgreSQL."""
+    """
+    Machines served by the roles ("serve-ours"), by the roles without their shortcuts ("serve-without"), by the guide
+    ("serve-guide"), and one with PostgreSQL.
+    """
 
-    OURS, GUIDE, BASE = "serve-ours", "serve-guide", "serve-db"
+    OURS, WITHOUT, GUIDE, BASE = "serve-ours", "serve-without", "serve-guide", "serve-db"
 
-    def __init__(self, folder: Path):
-        super().__init__("serve", folder, [self.OURS, self.GUIDE], self.BASE)
+    def __init__(self, folder: Path, without: bool):
+        super().__init__("serve", folder, [self.OURS, *([self.WITHOUT] if without else []), self.GUIDE], self.BASE)
 
     def open_ports(self) -> None:
         ec2 = self.aws("ec2")
@@ -508,7 +511,7 @@ UNIT
 def deploy(cloud: Pair) -> None:
     """Both servers. After that a registry that keeps what it has fetched is warm."""
     packages = "python3-venv nginx-light openssl ca-certificates curl"
-    for host in (cloud.OURS, cloud.GUIDE):
+    for host in cloud.servers:
         cloud.ssh(
             host,
             f"""
@@ -519,6 +522,10 @@ def deploy(cloud: Pair) -> None:
         )
     print("ours, by the roles …", flush=True)
     cloud.play("molecule/shared/converge.yml", *cloud.inventory, "--limit", cloud.OURS)
+    if cloud.WITHOUT in cloud.servers:
+        print("ours without shortcuts …", flush=True)
+        left_out = {"mlflow_server_shortcuts": False}
+        cloud.play("molecule/shared/converge.yml", *cloud.inventory, "--limit", cloud.WITHOUT, variables=left_out, log="without")
     print("the guide's, by pip …", flush=True)
     guide(cloud)
 
@@ -581,7 +588,8 @@ def deploy_before(cloud: Pair, commit: str) -> None:
     cloud.play("molecule/shared/converge.yml", *cloud.inventory, "--limit", cloud.OURS)
 
 
-def servers(cloud: Pair, before: bool = False) -> tuple[Server, Server]:
+def servers(cloud: Pair, before: bool = False) -> tuple[Server, ...]:
+    """The two that are compared, and the third where there is one."""
     context = ssl.create_default_context()
     context.check_hostname = False
     # The certificate is the server's own; that it is trusted is not what is measured.
@@ -596,7 +604,8 @@ def servers(cloud: Pair, before: bool = False) -> tuple[Server, Server]:
     ours = by_roles("ours", cloud.OURS)
     if before:
         return by_roles("before", cloud.GUIDE), ours
-    return Server("guide", cloud.GUIDE, cloud.addresses[cloud.GUIDE], GUIDE_PORT, ["guide.service"]), ours
+    guide = Server("guide", cloud.GUIDE, cloud.addresses[cloud.GUIDE], GUIDE_PORT, ["guide.service"])
+    return guide, ours, *([by_roles("without", cloud.WITHOUT)] if cloud.WITHOUT in cloud.servers else [])
 
 
 def prepare_data(server: Server) -> None:
@@ -706,17 +715,17 @@ def straight(cloud: Pair, mib: int) -> tuple[float, float]:
 
 
 class Bench:
-    def __init__(self, cloud: Pair, both: tuple[Server, Server], arguments: argparse.Namespace):
-        self.cloud, self.both, self.arguments = cloud, both, arguments
+    def __init__(self, cloud: Pair, servers: tuple[Server, ...], arguments: argparse.Namespace):
+        self.cloud, self.servers, self.both, self.arguments = cloud, servers, servers[:2], arguments
 
-    def turns(self, figure: str, measure: Callable[[Server], list[float]], how=statistics.median, rounds: int = 0) -> None:
-        found = {server.name: [] for server in self.both}
+    def turns(self, figure, measure: Callable[[Server], list[float]], how=statistics.median, rounds=0, among=()) -> None:
+        found = {server.name: [] for server in among or self.servers}
         for _ in range(rounds or self.arguments.rounds):
-            for server in self.both:
+            for server in among or self.servers:
                 found[server.name] += measure(server)
-        for server in self.both:
+        for server in among or self.servers:
             server.figures[figure] = how(found[server.name])
-        found = ", ".join(f"{server.name} {server.figures[figure]:.1f}" for server in self.both)
+        found = ", ".join(f"{server.name} {server.figures[figure]:.1f}" for server in among or self.servers)
         print(f"  {(TARGETS | OTHERS)[figure][0]}: {found}", flush=True)
 
     def packages(self) -> None:
@@ -727,7 +736,7 @@ class Bench:
             print(f"  {server.name}: {', '.join(f'{step} {seconds:.1f} s' for step, seconds in steps.items())}", flush=True)
             return [sum(steps.values())]
 
-        self.turns("install", install, rounds=self.arguments.installs)
+        self.turns("install", install, rounds=self.arguments.installs, among=self.both)
         for server in self.both:
             wait_until_asked(server)
 
@@ -748,21 +757,21 @@ class Bench:
         seconds = self.arguments.seconds
         print("the database 2.5 ms away …", flush=True)
         with self.cloud.distance(self.arguments.distance) as how:
-            trips = {server.name: round(self.round_trip(server), 2) for server in self.both}
+            trips = {server.name: round(self.round_trip(server), 2) for server in self.servers}
             print(f"  by {how}; a round trip takes {trips}", flush=True)
             self.renew()
             self.turns("get_rtt_p50", lambda server: latencies(server, get_experiment, seconds))
             self.turns("create_rtt_rate", lambda server: [rate(server, create_run, seconds)], statistics.mean)
-            batches = {server.name: Batch() for server in self.both}
+            batches = {server.name: Batch() for server in self.servers}
             self.turns("batch_p50", lambda server: latencies(server, batches[server.name], seconds))
         self.renew()
         return how, trips
 
     def renew(self) -> None:
         """The connections of before do not pass the proxy."""
-        for server in self.both:
+        for server in self.servers:
             self.cloud.ssh(server.host, f"systemctl restart {server.units[0]}")
-        for server in self.both:
+        for server in self.servers:
             wait_until_asked(server)
 
     def round_trip(self, server: Server) -> float:
@@ -801,7 +810,7 @@ PROGRAM
             found[server.name].append((size / 1024, len(browser.bytes)))
             return [seconds]
 
-        self.turns("ui_time", load, rounds=self.arguments.pages)
+        self.turns("ui_time", load, rounds=self.arguments.pages, among=self.both)
         for server in self.both:
             server.figures["ui_bytes"] = statistics.median(size for size, _ in found[server.name])
             server.figures["ui_requests"] = statistics.median(count for _, count in found[server.name])
@@ -850,15 +859,15 @@ def verdict(key: str, guide: float | None, ours: float | None, before: bool) -> 
     return ratio, f"{sign} {bound:.2f}" + (f" {TARGETS[key][1]}" if kind.startswith("value") else " ×"), met
 
 
-def table(rows: list[dict], first: str) -> str:
+def table(rows: list[dict], first: str, third: bool) -> str:
     def number(value):
         return "" if value is None else f"{value:.0f}" if value >= 1000 else f"{value:.1f}"
 
-    lines = [f"{'':<58}{first:>9}{'ours':>9}  {'':<11}{'ratio':>6}  target"]
+    lines = [f"{'':<58}{first:>9}{'ours':>9}{'without' if third else '':>9}  {'':<11}{'ratio':>6}  target"]
     for row in rows:
         met = {True: "met", False: "MISSED", None: ""}[row["met"]]
-        lines.append(f"{row['name']:<58}{number(row['guide']):>9}{number(row['ours']):>9}  {row['unit']:<11}{row['ratio']:>6}"
-                     f"  {row['target']:<18}{met}".rstrip())  # fmt: skip
+        figures = "".join(f"{number(row[name]):>9}" for name in ("guide", "ours", "without"))
+        lines.append(f"{row['name']:<58}{figures}  {row['unit']:<11}{row['ratio']:>6}  {row['target']:<18}{met}".rstrip())
     return "\n".join(lines)
 
 
@@ -885,7 +894,7 @@ def main() -> None:
     os.environ["LOCALCLOUD_NAME"] = os.environ.get("LOCALCLOUD_NAME") or "bench-serve"
 
     folder = RESULTS / "serve"
-    cloud = Pair(folder)
+    cloud = Pair(folder, without=not arguments.before)
     kept = folder / "kept"
     try:
         if arguments.keep and kept.exists() and cloud.localcloud("status", check=False):
@@ -903,9 +912,9 @@ def main() -> None:
             else:
                 deploy(cloud)
             kept.touch()
-        both = servers(cloud, bool(arguments.before))
-        bench = Bench(cloud, both, arguments)
-        for server in both:
+        compared = servers(cloud, bool(arguments.before))
+        bench = Bench(cloud, compared, arguments)
+        for server in compared:
             wait_until_asked(server)
             prepare_data(server)
             with Client(server) as client:
@@ -923,17 +932,18 @@ def main() -> None:
 
     rows = []
     for key, about in (TARGETS | OTHERS).items():
-        guide, ours = (server.figures.get(key) for server in both)
+        guide, ours, *third = (server.figures.get(key) for server in compared)
         if guide is None and ours is None:
             continue
         ratio, target, met = verdict(key, guide, ours, bool(arguments.before))
-        rows.append({"key": key, "name": about[0], "unit": about[1], "guide": guide, "ours": ours, "ratio": ratio,
-                     "target": target, "met": met})  # fmt: skip
-    print(f"\n{table(rows, both[0].name)}")
+        rows.append({"key": key, "name": about[0], "unit": about[1], "guide": guide, "ours": ours,
+                     "without": third[0] if third else None, "ratio": ratio, "target": target, "met": met})  # fmt: skip
+    print(f"\n{table(rows, compared[0].name, len(compared) == 3)}")
     if how:
         print(f"\nThe distance of the database is made by {how}; a round trip takes {trips} ms.")
     if not arguments.before:
         print(
+            "Without: ours with mlflow_server_shortcuts: false.\n"
             "Artifacts: the guide's server was started with --artifacts-destination for these rows; by its own settings\n"
             'clients talk to S3 themselves, which are the rows "straight".'
         )
