@@ -13,7 +13,7 @@ from types import SimpleNamespace
 import pytest
 
 HERE = Path(__file__).resolve().parent
-sys.path[:0] = [str(HERE), str(HERE.parent), str(HERE.parent / "security")]
+sys.path[:0] = [str(HERE), str(HERE.parent)]
 
 
 @pytest.fixture(scope="session")
@@ -31,7 +31,7 @@ def deployment(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def server(deployment):
-    from attacks import Server
+    from server import Server
 
     return Server(deployment, next(iter(deployment.hosts)))
 

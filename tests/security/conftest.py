@@ -27,9 +27,9 @@ def deployment(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def servers(deployment):
-    from attacks import Server
+    from attacks import Attacked
 
-    return [Server(deployment, host) for host in deployment.hosts]
+    return [Attacked(deployment, host) for host in deployment.hosts]
 
 
 @pytest.fixture(scope="session")
