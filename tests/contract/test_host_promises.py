@@ -17,7 +17,7 @@ ROLE = ROOT / "roles" / "mlflow_server"
 # Modules that write a file with the rights that they are told.
 WRITE = {"copy", "template", "file", "get_url", "lineinfile", "blockinfile", "unarchive", "assemble", "mlflow_service_file"}
 # What stands in the file is a secret, whether by its name, its content or where the content comes from.
-SECRET = re.compile(r"password|secret|credential|\.key\b|key_file|private|pg_service|auth\.ini|/tls[/}]|provided\.pem")
+SECRET = re.compile(r"password|secret|credential|\.key\b|key_file|private|pg_service|auth\.ini|mlflow\.env|/tls[/}]|provided\.pem")
 NO_SECRET = re.compile(r"known_hosts|password_left|\.pub\b")
 
 
@@ -98,7 +98,7 @@ def test_no_key_and_no_secret_is_for_others_to_read(monkeypatch):
             if mode is None or mode & 0o007:
                 wrong.append(f"{where}: mode {rights.get('mode')}")
     assert not wrong
-    for known in ("pg_service.conf", "flask-secret-key", "aws-credentials", "auth.ini", "certificate and its key"):
+    for known in ("pg_service.conf", "mlflow.env", "flask-secret-key", "aws-credentials", "auth.ini", "certificate and its key"):
         assert [where for where in seen if known in where], f"{known} is written by nobody whom this test sees"
 
 
