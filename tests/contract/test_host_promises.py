@@ -17,7 +17,9 @@ ROLE = ROOT / "roles" / "mlflow_server"
 # Modules that write a file with the rights that they are told.
 WRITE = {"copy", "template", "file", "get_url", "lineinfile", "blockinfile", "unarchive", "assemble", "mlflow_service_file"}
 # What stands in the file is a secret, whether by its name, its content or where the content comes from.
-SECRET = re.compile(r"password|secret|credential|\.key\b|key_file|private|pg_service|auth\.ini|mlflow\.env|/tls[/}]|provided\.pem")
+SECRET = re.compile(
+    r"password|secret|credential|\.key\b|key_file|private|pg_service|auth\.ini|mlflow\.env|/tls[/}]|provided\.pem"
+)
 NO_SECRET = re.compile(r"known_hosts|password_left|\.pub\b")
 
 
@@ -154,6 +156,7 @@ UNITS = {
     "mlflow.service": ("mlflow.service.j2", {"__mlflow_server_is_next": False}),
     "mlflow-next.service": ("mlflow.service.j2", {"__mlflow_server_is_next": True}),
     "mlflow-gc.service": ("mlflow-gc.service.j2", {}),
+    "mlflow-trace-archival.service": ("mlflow-trace-archival.service.j2", {}),
 }
 
 
@@ -169,9 +172,10 @@ def test_a_service_that_ends_has_the_time_that_its_first_process_may_take_to_hea
         assert found["OOMPolicy"] == ["continue"] and found["KillMode"] == ["mixed"]
 
 
-def test_removing_ends_and_leaves_the_server_its_memory():
+@pytest.mark.parametrize("unit", ["mlflow-gc.service", "mlflow-trace-archival.service"])
+def test_removing_and_archiving_end_and_leave_the_server_its_memory(unit):
     """One that hangs holds the lock by which hosts take turns, and what it takes the server's processes do not have."""
-    name, given = UNITS["mlflow-gc.service"]
+    name, given = UNITS[unit]
     found = sections(rendered(name, **given))["Service"]
     assert found["Type"] == ["oneshot"]
     # systemd gives such a unit no end by itself, and takes a start for the whole of its work.
