@@ -166,7 +166,8 @@ class Twins:
         def of(side):
             who = getattr(side.people, caller)
             method, path, parameters, headers, *body = make(side)
-            ordered = isinstance(parameters, dict) and "order_by" in parameters
+            order = parameters.get("order_by") if isinstance(parameters, dict) else None
+            ordered = isinstance(order, list) and any(order)
             begun = time.monotonic()
             try:
                 if body:

@@ -213,6 +213,8 @@ def test_a_search_by_get_may_name_hundreds(twins, ids):
 def test_what_is_wrong_is_answered_as_by_mlflow(twins, known, one_of):
     """An administrator whose calls lack something, or have something that is none."""
     found, choice = Found(), random.Random(one_of)
+    if one_of == 1:
+        tally["run of all that is wrong"] = 1
     twins.new_things()
     for method, route in routes_of(known, False):
         fields, begun, before = known.fields.get(f"{method} {route}", {}), time.monotonic(), tally["calls on both"]
@@ -234,4 +236,4 @@ def test_each_difference_that_is_meant_is_met():
     """A reason that nothing needs any more is removed."""
     if not tally["routes"]:
         pytest.skip("the calls were not made in this run")
-    assert [one.why for one in MEANT if not used[one.why]] == []
+    assert [one.why for one in MEANT if not used[one.why] and (tally["run of all that is wrong"] or not one.is_rare)] == []
