@@ -88,6 +88,19 @@ MEANT = [
         lambda ours, plain: (ours.status, plain.status) == (400, 200) and "must be 10000 or less" in str(ours.body),
         is_rare=True,
     ),
+    Meant(
+        "a source that is on the host itself is refused without telling where the server would look for it",
+        re.compile(r"POST /(ajax-)?api/2\.0/mlflow/model-versions/create"),
+        lambda ours, plain: (ours.status, plain.status) == (400, 400)
+        and all("Invalid model version source" in str(answer.body) for answer in (ours, plain)),
+        is_rare=True,
+    ),
+    Meant(
+        "a failure of MLflow's own is told in the form of its other errors, and not as a page",
+        re.compile(r".*"),
+        lambda ours, plain: (ours.status, plain.status) == (500, 500) and (ours.kind, plain.kind) == ("application/json", "text/html"),
+        is_rare=True,
+    ),
 ]
 
 
