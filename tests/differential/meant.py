@@ -98,7 +98,8 @@ MEANT = [
     Meant(
         "a failure of MLflow's own is told in the form of its other errors, and not as a page",
         re.compile(r".*"),
-        lambda ours, plain: (ours.status, plain.status) == (500, 500) and (ours.kind, plain.kind) == ("application/json", "text/html"),
+        lambda ours, plain: (ours.status, plain.status) == (500, 500)
+        and (ours.kind, plain.kind) == ("application/json", "text/html"),
         is_rare=True,
     ),
 ]
