@@ -62,6 +62,10 @@ def _plain(scope, body):
     return {**scope, "headers": [*left, (b"content-length", str(len(body)).encode())]}
 
 
+class Busy(Exception):
+    pass
+
+
 class Traces:
     """An ASGI application that looks at a trace, and has MLflow's own route, given as one as well, take it."""
 
@@ -91,7 +95,7 @@ class Traces:
             await self._refuse(send, 413, too_large(self._maximum))
         except zlib.error:
             await self._refuse(send, 400, f"Failed to decompress {encoding} payload")
-        except TimeoutError:
+        except Busy:
             await self._refuse(send, 503, "There is no memory for this trace now; try again.", [(b"retry-after", b"5")])
 
     async def _take(self, scope, body, encoding, send):
@@ -104,8 +108,11 @@ class Traces:
         async with self._looking:
             takes = await self._in_thread(lambda: memory(self._unpack(body, encoding), is_json))
         owner = owner_of(scope)
-        async with asyncio.timeout(WAIT):
-            await self._budget.acquire(takes, owner)
+        try:
+            async with asyncio.timeout(WAIT):
+                await self._budget.acquire(takes, owner)
+        except TimeoutError:
+            raise Busy from None
         try:
             messages = await self._in_thread(lambda: self._answer(scope, self._unpack(body, encoding)))
         finally:
