@@ -206,10 +206,13 @@ def test_what_is_no_archive_is_told_in_mlflows_words(encoding, body):
     assert route.given == []
 
 
-@pytest.mark.parametrize("encoding", ["identity", "br"])
-def test_other_encodings_of_a_trace_are_mlflows_matter(encoding):
-    answer, route = one(b"some bytes", encoding)
-    assert route.given == [(b"some bytes", encoding.encode(), b"10")]
+@pytest.mark.parametrize(
+    "encoding, kind",
+    [("identity", "application/x-protobuf"), ("br", "application/json"), ("gzip", "text/plain"), ("gzip", ""), (None, "a/b")],
+)
+def test_what_mlflow_does_not_take_it_refuses_itself_and_need_not_see(encoding, kind):
+    _answer, route = one(gzip.compress(b"some bytes"), encoding, kind=kind)
+    assert route.given == [(b"", encoding.encode() if encoding else None, b"0")]
 
 
 @pytest.mark.parametrize(

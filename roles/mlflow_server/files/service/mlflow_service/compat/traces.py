@@ -23,6 +23,8 @@ SMALL, FEW = 64 << 10, 10_000
 THREADS = 4
 # What the objects of all traces of a worker may take, roughly, as a multiple of the limit of a body.
 MEMORY = 32
+# Whether what MLflow takes is JSON, by its type; and how it may be compressed.
+KINDS, ENCODINGS = {"application/x-protobuf": False, "application/json": True}, ("", "gzip", "deflate")
 JSON = [(b"content-type", b"application/json")]
 
 
@@ -56,10 +58,11 @@ def _giving(body):
     return receive
 
 
-def _plain(scope, body):
-    """The request as one whose body was never compressed."""
+def _plain(scope, body, encoding=""):
+    """The request as one that brings this body, as a rule one that was never compressed."""
     left = [(name, value) for name, value in scope["headers"] if name not in (b"content-encoding", b"content-length")]
-    return {**scope, "headers": [*left, (b"content-length", str(len(body)).encode())]}
+    how = [(b"content-encoding", encoding.encode("latin-1"))] if encoding else []
+    return {**scope, "headers": [*left, *how, (b"content-length", str(len(body)).encode())]}
 
 
 class Busy(Exception):
@@ -82,24 +85,25 @@ class Traces:
         body = await _all_of(receive)
         if body is None:
             return
+        kind = _header(scope, b"content-type").split(";")[0].strip()
         encoding = _header(scope, b"content-encoding").lower()
-        if encoding not in ("", "gzip", "deflate"):
-            # MLflow takes no others, and says so.
-            await self._route(scope, _giving(body), send)
+        if kind not in KINDS or encoding not in ENCODINGS:
+            # MLflow takes no others, and says so without a look at the body.
+            await self._route(_plain(scope, b"", encoding), _giving(b""), send)
             return
         try:
-            await self._take(scope, body, encoding, send)
+            await self._take(scope, body, KINDS[kind], encoding, send)
         except TooMany:
             await self._refuse(send, 413, TOO_MANY)
         except TooLarge:
             await self._refuse(send, 413, too_large(self._maximum))
         except zlib.error:
+            # In MLflow's words.
             await self._refuse(send, 400, f"Failed to decompress {encoding} payload")
         except Busy:
             await self._refuse(send, 503, "There is no memory for this trace now; try again.", [(b"retry-after", b"5")])
 
-    async def _take(self, scope, body, encoding, send):
-        is_json = _header(scope, b"content-type").split(";")[0].strip() == "application/json"
+    async def _take(self, scope, body, is_json, encoding, send):
         unpacked = self._small(body, encoding)
         if unpacked is not None and things(unpacked, is_json) <= FEW:
             await self._route(_plain(scope, unpacked), _giving(unpacked), send)
@@ -147,7 +151,7 @@ class Traces:
 
     @staticmethod
     async def _refuse(send, status, said, headers=()):
-        await answer(send, status, json.dumps({"detail": said}).encode(), [*JSON, *headers])
+        await answer(send, status, json.dumps({"detail": said}, separators=(",", ":")).encode(), [*JSON, *headers])
 
 
 def look_at_traces(app):
