@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import gzip
 import json
 import sys
@@ -179,6 +180,14 @@ def test_mlflow_is_given_what_it_would_have_unpacked(encoding, pack, size):
     answer, route = one(pack(body), encoding)
     assert answer == (200, b"taken")
     assert route.given == [(body, None, str(len(body)).encode())]
+
+
+def test_mlflow_finds_what_it_keeps_in_the_context_of_a_request():
+    place, found = contextvars.ContextVar("place"), []
+    place.set("team")
+    for body in (request([span()]), bytes(SMALL + 1)):
+        assert asyncio.run(ask(Traces(Route(lambda: found.append(place.get("none"))), MIB), body)) == (200, b"taken")
+    assert found == ["team", "team"]
 
 
 def test_what_is_small_is_taken_at_once_and_the_rest_beside_the_loop():

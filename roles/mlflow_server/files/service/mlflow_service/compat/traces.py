@@ -3,6 +3,7 @@
 """Traces by OpenTelemetry's exporters: how much one request may become, and that nobody else waits for it."""
 
 import asyncio
+import contextvars
 import json
 import zlib
 from concurrent.futures import ThreadPoolExecutor
@@ -137,7 +138,8 @@ class Traces:
             return None
 
     async def _in_thread(self, function):
-        return await asyncio.get_running_loop().run_in_executor(self._threads, function)
+        # MLflow keeps what it knows of a request in variables of its context.
+        return await asyncio.get_running_loop().run_in_executor(self._threads, contextvars.copy_context().run, function)
 
     def _answer(self, scope, body):
         """What MLflow's route answers. It converts the spans in its loop, so it is given one of its own."""
