@@ -137,6 +137,8 @@ CASES = [
     ("metrics_allowed_cidrs", {"metrics_allowed_cidrs": "192.0.2.0/24"}, "mlflow_server_metrics_allowed_cidrs"),
     ("environment", {"environment": {"A-B": "1"}}, "has the names A-B; each must be letters, digits and underscores"),
     ("environment", {"environment": {"A": "1\n2"}}, "has a value with a line break"),
+    ("environment", {"environment": {"_MLFLOW_STATIC_PREFIX": "/mlflow"}}, "has _MLFLOW_STATIC_PREFIX, and this server answers"),
+    ("environment", {"environment": {"A": "1", "MLFLOW_STATIC_PREFIX": "/mlflow"}}, "has MLFLOW_STATIC_PREFIX, and this server"),
     ("environment", {"environment": ["A=1"]}, "unable to convert to dict"),
 ]
 

@@ -10,13 +10,11 @@ import sys
 import tracemalloc
 import zlib
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "roles" / "mlflow_server" / "files" / "service"))
 
-from mlflow_service.compat.traces import bound_expansion  # noqa: E402
 from mlflow_service.http import bodies as mlflow_bodies  # noqa: E402
 from mlflow_service.http.bodies import (  # noqa: E402
     SMALL,
@@ -331,45 +329,6 @@ def test_of_a_bomb_no_more_is_unpacked_than_may_be(before):
 
 def test_deflate_is_one_stream_and_what_follows_it_is_dropped():
     assert expand(zlib.compress(b"one") + b"rest", "deflate", 1000) == b"one"
-
-
-@pytest.fixture
-def unpack(monkeypatch):
-    """MLflow's function for traces, after the service has looked after it; and a limit of 1 MiB for a body."""
-
-    class HTTPException(Exception):
-        def __init__(self, status_code, detail):
-            super().__init__(detail)
-            self.status_code = status_code
-
-    monkeypatch.setitem(sys.modules, "fastapi", SimpleNamespace(HTTPException=HTTPException))
-    monkeypatch.setenv("MLFLOW_SERVER_MAX_BODY_MIB", "1")
-    otel_api = SimpleNamespace(decompress_otlp_body=lambda body, encoding: (b"by MLflow", body, encoding))
-    monkeypatch.setitem(sys.modules, "mlflow", SimpleNamespace())
-    monkeypatch.setitem(sys.modules, "mlflow.server", SimpleNamespace(otel_api=otel_api))
-    bound_expansion()
-
-    def unpack(body, encoding):
-        try:
-            return otel_api.decompress_otlp_body(body, encoding)
-        except HTTPException as error:
-            return error.status_code, str(error)
-
-    return unpack
-
-
-@pytest.mark.parametrize("encoding, pack", [("gzip", gzip.compress), ("deflate", zlib.compress)])
-def test_a_trace_may_become_four_times_as_large_as_a_body(unpack, encoding, pack):
-    data = bytes(4 << 20)
-    assert unpack(pack(data), encoding) == data
-    status, said = unpack(pack(data + b"x"), encoding)
-    assert status == 413 and "more than 4 MiB" in said
-    assert unpack(b"no archive", encoding) == (400, f"Failed to decompress {encoding} payload")
-
-
-@pytest.mark.parametrize("encoding", ["identity", "br", None, ""])
-def test_other_encodings_of_a_trace_are_mlflows_matter(unpack, encoding):
-    assert unpack(b"x", encoding) == (b"by MLflow", b"x", encoding)
 
 
 @pytest.mark.parametrize("told, mib", [(None, 32), ("", 32), ("1", 1), ("100", 100)])

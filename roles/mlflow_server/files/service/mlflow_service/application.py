@@ -123,7 +123,7 @@ def _patch(fastapi_app):
     if used(artifacts.ABSENT):
         artifacts.tell_what_is_not_there()
     sources.keep_to_the_server()
-    traces.bound_expansion()
+    traces.look_at_traces(fastapi_app)
     if not used(classic.PATCH):
         return fastapi_app
     paths = classic_calls.classic_paths(flask_app, fastapi_app, classic.checked_before_flask(with_logins()))
