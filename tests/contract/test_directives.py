@@ -266,7 +266,7 @@ def test_what_serves_has_its_socket_and_is_started_again_whatever_happens(name):
     assert service["Restart"] == ["always"] and 0 < int(service["RestartSec"][0]) <= 10
     # A worker says that it is ready, and systemd hears it of more than the first process.
     assert (service["Type"], service["NotifyAccess"]) == (["notify"], ["all"])
-    assert service["LoadCredential"] == ["flask-secret-key:/etc/mlflow/flask-secret-key"]
+    assert service["LoadCredential"] == [f"{key}:/etc/mlflow/{key}" for key in ("flask-secret-key", "webhook-key")]
     assert int(service["LimitNOFILE"][0]) >= 65536
     # A request that the database does not answer leaves a hundred lines.
     assert {"LogRateLimitIntervalSec", "LogRateLimitBurst"} <= set(service)
@@ -322,7 +322,7 @@ ALWAYS = {
     "MLFLOW_ARTIFACTS_DESTINATION", "AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE", "MLFLOW_SERVER_ALLOWED_HOSTS",
     "MLFLOW_SERVER_CORS_ALLOWED_ORIGINS", "MLFLOW_SERVER_MAX_BODY_MIB", "MLFLOW_SERVER_WORKERS", "MLFLOW_SERVER_DRAIN_SECONDS",
     "MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "MLFLOW_ENABLE_AI_GATEWAY", "MLFLOW_MODEL_CATALOG_URI", "MLFLOW_DISABLE_TELEMETRY",
-    "DO_NOT_TRACK", "TMPDIR", "MALLOC_MMAP_THRESHOLD_",
+    "DO_NOT_TRACK", "MLFLOW_SERVER_OPENED", "TMPDIR", "MALLOC_MMAP_THRESHOLD_",
 }  # fmt: skip
 SOMETIMES = {
     ("MLFLOW_SQLALCHEMYSTORE_POOL_SIZE", "MLFLOW_SQLALCHEMYSTORE_MAX_OVERFLOW"): {"mlflow_server_pool_size": 5},
@@ -350,6 +350,15 @@ def test_the_service_is_told_all_that_it_asks_for():
     for names, given in SOMETIMES.items():
         expected = ALWAYS | set(names) | (set() if given.get("mlflow_server_pool_size") else pool)
         assert set(environment(**{**NOTHING, **given})) == expected
+
+
+def test_what_is_switched_off_is_opened_nowhere():
+    """Neither a route nor a key that nothing needs."""
+    assert environment(mlflow_server_webhooks=False)["MLFLOW_SERVER_OPENED"] == '""'
+    assert environment(mlflow_server_webhooks=True)["MLFLOW_SERVER_OPENED"] == '"webhooks"'
+    for name in SERVERS:
+        template, given = UNITS[name]
+        assert "webhook-key" not in rendered(template, **given, mlflow_server_webhooks=False)
 
 
 def test_what_the_services_own_code_asks_for_is_what_is_written():

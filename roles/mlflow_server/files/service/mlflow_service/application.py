@@ -29,7 +29,18 @@ import socket
 import sys
 from pathlib import Path
 
-from mlflow_service.compat import artifacts, auth, classic, environment, patches, processes, sources, store, traces
+from mlflow_service.compat import (
+    artifacts,
+    auth,
+    classic,
+    environment,
+    patches,
+    processes,
+    sources,
+    store,
+    traces,
+    webhooks,
+)
 from mlflow_service.compat.ground import LEFT_OUT, Ground, with_logins
 from mlflow_service.database import client, errors, schema
 from mlflow_service.http import bodies, classic_calls, logins, malformed, metrics, routes
@@ -124,6 +135,8 @@ def _patch(fastapi_app):
         artifacts.tell_what_is_not_there()
     sources.keep_to_the_server()
     traces.bound_expansion()
+    if routes.WEBHOOKS not in routes.opened():
+        webhooks.deliver_none()
     if not used(classic.PATCH):
         return fastapi_app
     paths = classic_calls.classic_paths(flask_app, fastapi_app, classic.checked_before_flask(with_logins()))
@@ -205,6 +218,10 @@ def import_everything():
 
     The installation calls this too, so that the bytecode of what is imported is there.
     """
+    # Before anything else of MLflow's, whose tables are defined with it.
+    with webhooks.key_in_the_environment():
+        import mlflow.store.model_registry.dbmodels.models  # noqa: F401
+
     import boto3  # noqa: F401
     import mlflow.server.fastapi_app
     import mlflow.store.artifact.s3_artifact_repo

@@ -13,6 +13,7 @@ from mlflow_service.compat import (
     store,
     traces,
     upgrading,
+    webhooks,
 )
 
 ALL = (
@@ -21,6 +22,7 @@ ALL = (
     upgrading.PATCH,
     sources.PATCH,
     traces.PATCH,
+    webhooks.PATCH,
     artifacts.PARTS,
     auth.PATCH,
     classic.PATCH,

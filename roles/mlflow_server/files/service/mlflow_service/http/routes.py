@@ -122,9 +122,6 @@ FLASK = """
 /{api}/2.0/mlflow/users/list GET
 /{api}/2.0/mlflow/users/update-admin PATCH
 /{api}/2.0/mlflow/users/update-password PATCH
-/{api}/2.0/mlflow/webhooks GET,POST
-/{api}/2.0/mlflow/webhooks/<webhook_id> DELETE,GET,PATCH
-/{api}/2.0/mlflow/webhooks/<webhook_id>/test POST
 /{api}/2.0mlflow/experiments/search-datasets POST
 /{api}/3.0/mlflow/datasets/<dataset_id> DELETE,GET
 /{api}/3.0/mlflow/datasets/<dataset_id>/add-experiments POST
@@ -199,6 +196,16 @@ FLASK = """
 /{api}/3.0/mlflow/workspaces/<workspace_name> DELETE,GET,PATCH
 """
 
+# What is open by a variable of its own, by the words of MLFLOW_SERVER_OPENED.
+WEBHOOKS = "webhooks"
+FLASK_OF = {
+    WEBHOOKS: """
+/{api}/2.0/mlflow/webhooks GET,POST
+/{api}/2.0/mlflow/webhooks/<webhook_id> DELETE,GET,PATCH
+/{api}/2.0/mlflow/webhooks/<webhook_id>/test POST
+""",
+}
+
 # FastAPI's, with {name} for a part of a path and {name:path} for one that may have slashes.
 NATIVE = """
 /health GET
@@ -262,14 +269,22 @@ def allows(methods, method):
     return method in methods or method == "OPTIONS" or (method == "HEAD" and "GET" in methods)
 
 
+def opened():
+    """The words for what is open by a variable of its own."""
+    return frozenset(os.environ.get("MLFLOW_SERVER_OPENED", "").split())
+
+
 class Routes:
-    def __init__(self, extra=None):
+    def __init__(self, extra=None, also=None):
         """
         :arg extra: Beginnings of paths that are open as well.
+        :arg also: Words for what is open as well, as in FLASK_OF.
         """
         given = os.environ.get("MLFLOW_SERVER_EXTRA_ROUTES", "").split() if extra is None else extra
         self._extra = tuple(given)
         self._flask = _listed(FLASK)
+        for word in opened() if also is None else also:
+            self._flask |= _listed(FLASK_OF.get(word, ""))
         self._native = [(re.compile(_pattern(path)), methods) for path, methods in _listed(NATIVE).items()]
 
     def is_extra(self, path):
@@ -383,7 +398,7 @@ def tell(flask_app, routes):
 
 
 # Looked at, and closed: what starts jobs or calls models of others (both are switched off), and what writes demonstrations
-# into everybody's database or removes them, which MLflow lets any user do.
+# into everybody's database or removes them, which MLflow lets any user do. And webhooks, where they are switched off.
 KNOWN_CLOSED = re.compile(
-    r"/3\.0/mlflow/(gateway|genai|jobs|prompt-optimization|demo)/|/(issues|scorer)/invoke$"
+    r"/3\.0/mlflow/(gateway|genai|jobs|prompt-optimization|demo)/|/(issues|scorer)/invoke$|/2\.0/mlflow/webhooks(/|$)"
 )
