@@ -267,6 +267,9 @@ def test_what_serves_has_its_socket_and_is_started_again_whatever_happens(name):
     # A worker says that it is ready, and systemd hears it of more than the first process.
     assert (service["Type"], service["NotifyAccess"]) == (["notify"], ["all"])
     assert service["LoadCredential"] == [f"{key}:/etc/mlflow/{key}" for key in ("flask-secret-key", "webhook-key")]
+    template, given = UNITS[name]
+    opened = sections(rendered(template, **given, mlflow_server_gateway=True))["Service"]["LoadCredential"]
+    assert opened[2:] == ["gateway-passphrase:/etc/mlflow/gateway-passphrase"]
     assert int(service["LimitNOFILE"][0]) >= 65536
     # A request that the database does not answer leaves a hundred lines.
     assert {"LogRateLimitIntervalSec", "LogRateLimitBurst"} <= set(service)
@@ -334,6 +337,7 @@ SOMETIMES = {
     ("MLFLOW_SERVER_TLS", "MLFLOW_SERVER_ADDRESSES"): {"mlflow_server_tls": "acme"},
     ("MLFLOW_SERVER_LEFT_OUT",): {"mlflow_server_shortcuts": False},
     ("MLFLOW_SERVER_EXTRA_ROUTES",): {"mlflow_server_extra_routes": ["GET /x"]},
+    ("MLFLOW_GATEWAY_ALLOWED_PROVIDERS",): {"mlflow_server_gateway": True},
     ("MLFLOW_SERVER_METRICS",): {"mlflow_server_metrics_allowed_cidrs": ["192.0.2.0/24"]},
 }
 NOTHING = {
@@ -356,6 +360,11 @@ def test_what_is_switched_off_is_opened_nowhere():
     """Neither a route nor a key that nothing needs."""
     assert environment(mlflow_server_webhooks=False)["MLFLOW_SERVER_OPENED"] == '""'
     assert environment(mlflow_server_webhooks=True)["MLFLOW_SERVER_OPENED"] == '"webhooks"'
+    opened = environment(mlflow_server_webhooks=False, mlflow_server_gateway=True)
+    assert (opened["MLFLOW_SERVER_OPENED"], opened["MLFLOW_ENABLE_AI_GATEWAY"]) == ('"gateway"', "true")
+    assert "openai" in opened["MLFLOW_GATEWAY_ALLOWED_PROVIDERS"] and "bedrock" not in opened["MLFLOW_GATEWAY_ALLOWED_PROVIDERS"]
+    assert "location /gateway/" not in rendered("nginx.conf.j2")
+    assert "proxy_buffering off" in rendered("nginx.conf.j2", mlflow_server_gateway=True).partition("location /gateway/")[2][:200]
     for name in SERVERS:
         template, given = UNITS[name]
         assert "webhook-key" not in rendered(template, **given, mlflow_server_webhooks=False)

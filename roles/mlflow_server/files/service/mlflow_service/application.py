@@ -34,6 +34,7 @@ from mlflow_service.compat import (
     auth,
     classic,
     environment,
+    gateway,
     patches,
     processes,
     sources,
@@ -137,6 +138,7 @@ def _patch(fastapi_app):
     traces.bound_expansion()
     if routes.WEBHOOKS not in routes.opened():
         webhooks.deliver_none()
+    gateway.take_passphrase(routes.GATEWAY in routes.opened())
     if not used(classic.PATCH):
         return fastapi_app
     paths = classic_calls.classic_paths(flask_app, fastapi_app, classic.checked_before_flask(with_logins()))
@@ -149,6 +151,9 @@ def _guard(app, fastapi_app):
 
     connections = sum(int(os.environ[f"MLFLOW_SQLALCHEMYSTORE_{name}"]) for name in ("POOL_SIZE", "MAX_OVERFLOW"))
     through = {"PUT": ground().has(artifacts.STORING), "GET": ground().has(artifacts.DOWNLOADING)}
+    if routes.GATEWAY in routes.opened():
+        # Its calls ask the database beside the turns, on the loop and so one at a time.
+        connections -= 1
     admission = Admission(Proxied(app), connections, lambda scope: streams.is_stream(scope) and through[scope["method"]])
     app = routes.NoAssistant(admission)
     app = bodies.Bodies(app, streams.is_upload)

@@ -9,7 +9,7 @@ import os
 from pathlib import Path
 
 # By the names of the credentials.
-WEBHOOKS = "webhook-key"
+WEBHOOKS, GATEWAY = "webhook-key", "gateway-passphrase"
 
 
 def given(name):

@@ -7,12 +7,13 @@
     python -m mlflow_service.database.prepare whole             compare what is installed with what the packages say of it
 
 `apply` reads {"username": ..., "password": ..., "wants_key": ..., "artifacts": {"root": ..., "endpoint": ...},
-"webhooks": {"key": ..., "forget": ...}, "allow_downgrade": ...} from its standard input (the first three only with
-authentication, webhooks where they are on), so that no password is in an argument or in the environment. It
-prints one JSON object: changed, actions, max_connections and tls; the keys that all hosts share, if they are wanted; the
-file with the administrator's password, if it made one because none was given; and what it waited for. When nothing is to be
-done it does not import MLflow, which takes seconds. A database of a newer MLflow is refused, with --check too; so is one of
-the same schema that a newer MLflow has used, but for "allow_downgrade".
+"webhooks": {"key": ..., "forget": ...}, "gateway": {"passphrase": ..., "allow_lost": ...}, "allow_downgrade": ...} from its
+standard input (the first three only with authentication, webhooks and gateway where they are on), so that no password is in an
+argument or in the environment. It prints one JSON object: changed, actions, max_connections and tls; the keys that all hosts
+share, if they are wanted; the file with the administrator's password, if it made one because none was given; and what it waited
+for. When nothing is to be done it does not import MLflow, which takes seconds, unless there are keys of the AI gateway to be
+looked at. A database of a newer MLflow is refused, with --check too; so is one of the same schema that a newer MLflow has used,
+but for "allow_downgrade".
 
 A migration wants locks that nobody else may have, and behind it in the queue everybody waits who uses the table. So it waits
 for a lock some seconds only, gives its place up and tries again later. It is one transaction: nothing is left of a try that
@@ -45,7 +46,7 @@ import psycopg2
 import psycopg2.errors
 
 from mlflow_service import keys
-from mlflow_service.compat import upgrading
+from mlflow_service.compat import gateway, upgrading
 from mlflow_service.database import client, locks, schema
 from mlflow_service.database.schema import ARTIFACT_STORES, EXPECTED, SHARED
 
@@ -246,6 +247,20 @@ def _forget_secrets(connection, lost):
     connection.execute("UPDATE webhooks SET secret = NULL, status = 'DISABLED' WHERE webhook_id = ANY(%s)", (ids,))
 
 
+def _refuse_another_passphrase(connection, passphrase):
+    """Keys that nobody can read are noticed by whoever asks a model, and in the journal alone."""
+    if not schema.there(connection, "secrets"):
+        return
+    rows = connection.execute("SELECT secret_name, wrapped_dek, kek_version FROM secrets ORDER BY secret_name").fetchall()
+    locked = gateway.locked(rows, passphrase) if rows else []
+    if locked:
+        raise SystemExit(
+            f"mlflow_server_gateway_passphrase does not open these keys of the AI gateway: {', '.join(locked)}. Give the one "
+            "that they were encrypted with. Where it is lost so are they: set mlflow_server_gateway_allow_lost_keys: true, and "
+            "enter them anew in MLflow, or delete them there. Nothing was changed."
+        )
+
+
 def _make_password():
     """A password for the administrator. It is on the disk before there is anything that it opens."""
     password = secrets.token_urlsafe(18)
@@ -352,6 +367,9 @@ class Work:
         self.schema = _schema_actions(connection, expected, wanted.get("username"))
         self.key = _shared_key(connection) if wanted.get("wants_key") else None
         self._look_at_webhooks(wanted.get("webhooks"))
+        about = wanted.get("gateway")
+        if about and not about.get("allow_lost"):
+            _refuse_another_passphrase(connection, about["passphrase"])
         self.notes = bool(
             self._artifacts and schema.artifact_store(connection) != (self._artifacts["root"], self._artifacts["endpoint"])
         )
