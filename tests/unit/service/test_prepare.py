@@ -504,6 +504,32 @@ def test_what_is_lost_is_given_up_by_a_second_word(hooks, connect, monkeypatch):
     assert rows == [("lost", "DISABLED", True), ("mine", "ACTIVE", False)]
 
 
+# --- the passphrase of the gateway ---
+
+
+def test_a_passphrase_that_does_not_open_all_keys_is_refused_by_their_names(connect, prepared, monkeypatch):
+    apply(monkeypatch)
+    wanted = {"gateway": {"passphrase": "of this deployment", "allow_lost": False}}
+    # Where there is no key, or no table yet, nothing is looked at, and MLflow is not imported.
+    monkeypatch.setattr(prepare.gateway, "locked", None)
+    assert not apply(monkeypatch, **wanted)["changed"]
+    connect().execute("CREATE TABLE secrets (secret_name text, wrapped_dek bytea, kek_version int)")
+    assert not apply(monkeypatch, **wanted)["changed"]
+    connect().execute("INSERT INTO secrets VALUES ('openai', 'of this deployment', 1), ('lost', 'another', 1)")
+
+    def locked(rows, passphrase):
+        return [name for name, wrapped, version in rows if bytes(wrapped) != passphrase.encode() and version == 1]
+
+    monkeypatch.setattr(prepare.gateway, "locked", locked)
+    for check in (True, False):
+        with pytest.raises(SystemExit, match="does not open these keys of the AI gateway: lost. .*allow_lost_keys: true"):
+            apply(monkeypatch, check, **wanted)
+    wanted["gateway"]["allow_lost"] = True
+    assert not apply(monkeypatch, **wanted)["changed"]
+    # Where the gateway is off nobody asks.
+    assert not apply(monkeypatch)["changed"]
+
+
 @pytest.mark.parametrize("given", ["not so secret", ""])
 @pytest.mark.parametrize("gone", ["DELETE FROM users", "DROP TABLE users"])
 def test_an_administrator_without_a_password_gets_one_that_its_owner_alone_can_read(
