@@ -26,13 +26,12 @@ WORDS = "hello ", "from outside"
 BEGIN = f"""
 set -eu
 umask 022; mkdir -p {FOLDER}; cd {FOLDER}; : >told
-ip address add {PUBLIC}/32 dev lo
 cp /etc/hosts hosts.before; echo '{PUBLIC} {NAME}' >>/etc/hosts
 openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -noenc -days 2 -subj '/CN=an authority outside' \\
-  -keyout ca.key -out ca.crt 2>/dev/null
+  -addext keyUsage=critical,keyCertSign,cRLSign -keyout ca.key -out ca.crt 2>/dev/null
 openssl req -new -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -noenc -subj '/CN={NAME}' \\
   -keyout server.key -out server.csr 2>/dev/null
-printf 'subjectAltName=DNS:{NAME},IP:{PUBLIC},IP:PRIVATE' >names
+printf '%s\\n' subjectAltName=DNS:{NAME},IP:{PUBLIC},IP:PRIVATE subjectKeyIdentifier=hash authorityKeyIdentifier=keyid >names
 openssl x509 -req -in server.csr -CA ca.crt -CAkey ca.key -CAcreateserial -days 2 -extfile names \\
   -out server.crt 2>/dev/null
 trusted=$(/opt/mlflow/current/bin/python -c 'import certifi; print(certifi.where())')
@@ -47,7 +46,6 @@ systemctl stop outside-test
 [ ! -e trusted.path ] || cat trusted.before >"$(cat trusted.path)"
 [ ! -e linked.path ] || rm -f "$(cat linked.path)"
 [ ! -e hosts.before ] || cat hosts.before >/etc/hosts
-ip address del {PUBLIC}/32 dev lo
 cd /; rm -rf {FOLDER}
 """
 
@@ -58,12 +56,21 @@ class Outside:
     def __init__(self, server):
         self._server = server
 
+    def _address(self, does):
+        """The machine may not change its own network."""
+        # Where this runs on a machine by itself, no test's module is there.
+        from network import inside
+
+        self._server.deployment.here(f"{inside(self._server.deployment, self._server.host)} ip address {does} {PUBLIC}/32 dev lo")
+
     def begin(self):
+        self._address("replace")
         program = base64.b64encode(Path(__file__).read_bytes()).decode()
         self._server.run(BEGIN.replace("PROGRAM", program).replace("PRIVATE", self._server.address))
 
     def end(self):
         self._server.run(END, check=False)
+        self._address("del")
 
     def told(self, path=None):
         found = [json.loads(line) for line in self._server.run(f"cat {FOLDER}/told").splitlines()]
