@@ -4,8 +4,9 @@
 
 MLflow is made for one person's machine, too. Its assistant runs commands on the host for whoever it takes for a person in
 front of it, other routes start jobs, call models of other firms or fill the database with demonstrations. None of these
-exists here. What is not in this list is answered with 404, whoever asks; so is what a later version of MLflow adds, until
-it is looked at, and mlflow_server_extra_routes opens it. The journal names those of Flask's at the start.
+exists here, but for what a variable of its own opens (FLASK_OF). What is not in this list is answered with 404, whoever asks;
+so is what a later version of MLflow adds, until it is looked at, and mlflow_server_extra_routes opens it. The journal names
+those of Flask's at the start.
 
 Looked at in 3.17.0 and 3.17.2, whose routes are the same: tests/security compares this list with MLflow's own.
 """
