@@ -266,7 +266,10 @@ def test_what_serves_has_its_socket_and_is_started_again_whatever_happens(name):
     assert service["Restart"] == ["always"] and 0 < int(service["RestartSec"][0]) <= 10
     # A worker says that it is ready, and systemd hears it of more than the first process.
     assert (service["Type"], service["NotifyAccess"]) == (["notify"], ["all"])
-    assert service["LoadCredential"] == ["flask-secret-key:/etc/mlflow/flask-secret-key"]
+    assert service["LoadCredential"] == [f"{key}:/etc/mlflow/{key}" for key in ("flask-secret-key", "webhook-key")]
+    template, given = UNITS[name]
+    opened = sections(rendered(template, **given, mlflow_server_gateway=True))["Service"]["LoadCredential"]
+    assert opened[2:] == ["gateway-passphrase:/etc/mlflow/gateway-passphrase"]
     assert int(service["LimitNOFILE"][0]) >= 65536
     # A request that the database does not answer leaves a hundred lines.
     assert {"LogRateLimitIntervalSec", "LogRateLimitBurst"} <= set(service)
@@ -322,7 +325,7 @@ ALWAYS = {
     "MLFLOW_ARTIFACTS_DESTINATION", "AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE", "MLFLOW_SERVER_ALLOWED_HOSTS",
     "MLFLOW_SERVER_CORS_ALLOWED_ORIGINS", "MLFLOW_SERVER_MAX_BODY_MIB", "MLFLOW_SERVER_WORKERS", "MLFLOW_SERVER_DRAIN_SECONDS",
     "MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "MLFLOW_ENABLE_AI_GATEWAY", "MLFLOW_MODEL_CATALOG_URI", "MLFLOW_DISABLE_TELEMETRY",
-    "DO_NOT_TRACK", "TMPDIR", "MALLOC_MMAP_THRESHOLD_",
+    "DO_NOT_TRACK", "MLFLOW_SERVER_OPENED", "TMPDIR", "MALLOC_MMAP_THRESHOLD_",
 }  # fmt: skip
 SOMETIMES = {
     ("MLFLOW_SQLALCHEMYSTORE_POOL_SIZE", "MLFLOW_SQLALCHEMYSTORE_MAX_OVERFLOW"): {"mlflow_server_pool_size": 5},
@@ -334,6 +337,7 @@ SOMETIMES = {
     ("MLFLOW_SERVER_TLS", "MLFLOW_SERVER_ADDRESSES"): {"mlflow_server_tls": "acme"},
     ("MLFLOW_SERVER_LEFT_OUT",): {"mlflow_server_shortcuts": False},
     ("MLFLOW_SERVER_EXTRA_ROUTES",): {"mlflow_server_extra_routes": ["GET /x"]},
+    ("MLFLOW_GATEWAY_ALLOWED_PROVIDERS",): {"mlflow_server_gateway": True},
     ("MLFLOW_SERVER_METRICS",): {"mlflow_server_metrics_allowed_cidrs": ["192.0.2.0/24"]},
 }
 NOTHING = {
@@ -350,6 +354,20 @@ def test_the_service_is_told_all_that_it_asks_for():
     for names, given in SOMETIMES.items():
         expected = ALWAYS | set(names) | (set() if given.get("mlflow_server_pool_size") else pool)
         assert set(environment(**{**NOTHING, **given})) == expected
+
+
+def test_what_is_switched_off_is_opened_nowhere():
+    """Neither a route nor a key that nothing needs."""
+    assert environment(mlflow_server_webhooks=False)["MLFLOW_SERVER_OPENED"] == '""'
+    assert environment(mlflow_server_webhooks=True)["MLFLOW_SERVER_OPENED"] == '"webhooks"'
+    opened = environment(mlflow_server_webhooks=False, mlflow_server_gateway=True)
+    assert (opened["MLFLOW_SERVER_OPENED"], opened["MLFLOW_ENABLE_AI_GATEWAY"]) == ('"gateway"', "true")
+    assert "openai" in opened["MLFLOW_GATEWAY_ALLOWED_PROVIDERS"] and "bedrock" not in opened["MLFLOW_GATEWAY_ALLOWED_PROVIDERS"]
+    assert "location /gateway/" not in rendered("nginx.conf.j2")
+    assert "proxy_buffering off" in rendered("nginx.conf.j2", mlflow_server_gateway=True).partition("location /gateway/")[2][:200]
+    for name in SERVERS:
+        template, given = UNITS[name]
+        assert "webhook-key" not in rendered(template, **given, mlflow_server_webhooks=False)
 
 
 def test_what_the_services_own_code_asks_for_is_what_is_written():

@@ -133,7 +133,8 @@ def test_every_relative_link_leads_somewhere():
 def test_tasks_that_handle_passwords_are_silent():
     """A task that names a password, and is neither no_log nor a check of its inputs, may print it."""
     talkative = []
-    words = re.compile(r"\{\{[^}]*(password|flask_secret_key|__\w*credentials|mlflow_aws_secrets)\b[^}]*\}\}")
+    names = r"password|flask_secret_key|webhook_key|gateway_passphrase|__\w*credentials|mlflow_aws_secrets"
+    words = re.compile(rf"\{{\{{[^}}]*({names})\b[^}}]*\}}\}}")
     for path in repository_files():
         if path.suffix != ".yml" or not re.match(r"(roles/\w+/(tasks|handlers)|playbooks)/", relative(path)):
             continue

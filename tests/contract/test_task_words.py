@@ -566,6 +566,8 @@ def test_what_would_be_lost_is_touched_where_the_look_before_has_said_so():
     )
     key = task("mlflow_server", "database.yml", "Write the key that the hosts share by their database")
     assert "mlflow_server_flask_secret_key == ''" in str(key["when"]) and "__mlflow_server_told.key" in str(key["when"])
+    hooks = task("mlflow_server", "database.yml", "Write the key for webhooks that the hosts share by their database")
+    assert "mlflow_server_webhook_key == ''" in str(hooks["when"]) and "__mlflow_server_told.webhook_key" in str(hooks["when"])
     replacing = [
         step for step in by_file() if any(item.get("replace") for item in mappings(module_of(step.task)[1].get("takes") or []))
     ]

@@ -16,6 +16,7 @@ ROLE = ROOT / "roles" / "mlflow_server"
 
 # The password is looked for in what is said.
 SECRET = "hidden-9Xw2"
+PASSPHRASE = f"a-passphrase-that-is-long-{SECRET}"
 GOOD = {
     "mlflow_server_database_host": "db.example.com",
     "mlflow_server_database_user": "mlflow_a",
@@ -93,6 +94,40 @@ CASES = [
     ("admin_username", {"admin_username": "a:b"}, "is 'a:b'; it must be a name without space or colon"),
     ("admin_password", {"admin_password": SECRET[:11]}, "is short; it must have 12 characters or more"),
     ("flask_secret_key", {"flask_secret_key": SECRET}, "it must be a random string of 16 characters or more"),
+    ("webhooks", {"webhooks": "perhaps"}, "unable to convert to bool"),
+    ("webhook_key", {"webhook_key": SECRET}, "it must be a random string of 16 characters or more"),
+    ("webhook_key", {"webhook_key": f"a key with spaces {SECRET}"}, "holds a space or a line break"),
+    ("webhook_forget_secrets", {"webhook_forget_secrets": "perhaps"}, "unable to convert to bool"),
+    (
+        "environment",
+        {"environment": {"MLFLOW_WEBHOOK_SECRET_ENCRYPTION_KEY": SECRET}},
+        "it must be given as mlflow_server_webhook_key",
+    ),
+    ("gateway", {"gateway": True}, "is true and mlflow_server_gateway_passphrase is missing"),
+    ("gateway", {"gateway": "perhaps"}, "unable to convert to bool"),
+    (
+        "gateway",
+        {"gateway": True, "gateway_passphrase": PASSPHRASE, "auth_enabled": False, "allow_anonymous": True},
+        "is true and mlflow_server_auth_enabled is false",
+    ),
+    (
+        "gateway",
+        {"gateway": True, "gateway_passphrase": PASSPHRASE, "version": "3.16.1"},
+        "is '3.16.1'; it must be 3.17.0 or newer",
+    ),
+    ("gateway_passphrase", {"gateway_passphrase": SECRET}, "is short; it must be a random string of 20 characters or more"),
+    ("gateway_passphrase", {"gateway_passphrase": f"{PASSPHRASE} x"}, "of this deployment's own"),
+    (
+        "gateway_passphrase",
+        {"gateway": True, "gateway_passphrase": "mlflow-default-kek-passphrase-for-development-only"},
+        "is the one that MLflow has in its source",
+    ),
+    ("gateway_allow_lost_keys", {"gateway_allow_lost_keys": "perhaps"}, "unable to convert to bool"),
+    ("gateway_providers", {"gateway_providers": ["Open AI"]}, "each must be a provider's name in MLflow, such as openai"),
+    ("extra_routes", {"extra_routes": ["/api/3.0/mlflow/gateway/"]}, "must be opened by mlflow_server_gateway"),
+    ("environment", {"environment": {"MLFLOW_CRYPTO_KEK_PASSPHRASE": SECRET}}, "as mlflow_server_gateway_passphrase, which is"),
+    ("environment", {"environment": {"MLFLOW_ENABLE_AI_GATEWAY": "true"}}, "it must be said as mlflow_server_gateway"),
+    ("environment", {"environment": {"MLFLOW_GATEWAY_RESOLVE_API_KEY_FROM_FILE": "true"}}, "it must be left out"),
     ("auth_default_permission", {"auth_default_permission": "WRITE"}, "is 'WRITE'; it must be READ, USE, EDIT, MANAGE"),
     ("auth_cache_ttl", {"auth_cache_ttl": -1}, "is '-1'; it must be a number of seconds"),
     ("tls", {"tls": "yes"}, "it must be self_signed, provided, acme or none"),

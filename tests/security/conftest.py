@@ -108,6 +108,19 @@ def world(people, grant):
     return found
 
 
+@pytest.fixture(scope="module")
+def outside(server):
+    """Servers of others, for as long as somebody asks them."""
+    from outside import Outside
+
+    found = Outside(server)
+    try:
+        found.begin()
+        yield found
+    finally:
+        found.end()
+
+
 @pytest.fixture(scope="session")
 def routes(server):
     return server.routes()

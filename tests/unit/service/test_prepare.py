@@ -21,6 +21,8 @@ import pytest
 sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "roles" / "mlflow_server" / "files" / "service"))
 
 import psycopg2.errors  # noqa: E402
+from cryptography.fernet import Fernet  # noqa: E402
+from mlflow_service import keys  # noqa: E402
 from mlflow_service.database import (
     client,  # noqa: E402
     prepare,  # noqa: E402
@@ -445,6 +447,87 @@ def test_the_key_of_all_hosts_is_made_once(connect, prepared, monkeypatch):
     assert first["changed"] and len(first["key"]) > 40
     again = apply(monkeypatch, wants_key=True)
     assert again["key"] == first["key"] and not again["changed"]
+
+
+# --- the key for webhooks ---
+
+
+@pytest.fixture
+def hooks(connect, prepared, monkeypatch):
+    """A database that is migrated, and what puts webhooks into it, each with a key of its own."""
+    apply(monkeypatch)
+    connect().execute("CREATE TABLE webhooks (webhook_id text, name text, status text, secret text, deleted_timestamp bigint)")
+
+    def put(name, key=None, deleted=None):
+        secret = Fernet(keys.of_fernet(key)).encrypt(b"secret").decode() if key else None
+        connect().execute("INSERT INTO webhooks VALUES (%s, %s, 'ACTIVE', %s, %s)", (f"id-{name}", name, secret, deleted))
+
+    return put
+
+
+def test_a_key_for_webhooks_is_made_once_and_shared(hooks, prepared, monkeypatch):
+    wanted = {"webhooks": {"key": "", "forget": False}}
+    looked = apply(monkeypatch, check=True, **wanted)
+    assert looked["actions"] == ["make the key that encrypts the secrets of webhooks"] and "webhook_key" not in looked
+    first = apply(monkeypatch, **wanted)
+    assert first["changed"] and len(first["webhook_key"]) > 40
+    again = apply(monkeypatch, **wanted)
+    assert again["webhook_key"] == first["webhook_key"] and not again["changed"]
+    # A key that is given is kept elsewhere.
+    given = apply(monkeypatch, webhooks={"key": "a key from elsewhere", "forget": False})
+    assert not given["changed"] and "webhook_key" not in given and "webhook_key" not in apply(monkeypatch)
+
+
+def test_webhooks_of_another_key_are_named_before_anything_is_changed(hooks, connect, monkeypatch):
+    hooks("mine", "the key of all hosts")
+    hooks("no-secret")
+    hooks("gone", "the key of a process that has ended", deleted=1)
+    wanted = {"webhooks": {"key": "the key of all hosts", "forget": False}}
+    assert not apply(monkeypatch, **wanted)["changed"]
+    hooks("lost", "the key of a process that has ended")
+    before = connect().execute("SELECT * FROM webhooks ORDER BY name").fetchall()
+    for check in (True, False):
+        with pytest.raises(SystemExit, match="encrypted with another key: lost. .*mlflow_server_webhook_forget_secrets: true"):
+            apply(monkeypatch, check, **wanted)
+    assert connect().execute("SELECT * FROM webhooks ORDER BY name").fetchall() == before
+    # Without webhooks nobody asks for their key.
+    assert not apply(monkeypatch)["changed"]
+
+
+def test_what_is_lost_is_given_up_by_a_second_word(hooks, connect, monkeypatch):
+    hooks("mine", "the key of all hosts")
+    hooks("lost", "the key of a process that has ended")
+    wanted = {"webhooks": {"key": "the key of all hosts", "forget": True}}
+    assert apply(monkeypatch, check=True, **wanted)["actions"] == ["forget the secrets of the webhooks lost"]
+    assert apply(monkeypatch, **wanted)["changed"] and not apply(monkeypatch, **wanted)["changed"]
+    rows = connect().execute("SELECT name, status, secret IS NULL FROM webhooks ORDER BY name").fetchall()
+    assert rows == [("lost", "DISABLED", True), ("mine", "ACTIVE", False)]
+
+
+# --- the passphrase of the gateway ---
+
+
+def test_a_passphrase_that_does_not_open_all_keys_is_refused_by_their_names(connect, prepared, monkeypatch):
+    apply(monkeypatch)
+    wanted = {"gateway": {"passphrase": "of this deployment", "allow_lost": False}}
+    # Where there is no key, or no table yet, nothing is looked at, and MLflow is not imported.
+    monkeypatch.setattr(prepare.gateway, "locked", None)
+    assert not apply(monkeypatch, **wanted)["changed"]
+    connect().execute("CREATE TABLE secrets (secret_name text, wrapped_dek bytea, kek_version int)")
+    assert not apply(monkeypatch, **wanted)["changed"]
+    connect().execute("INSERT INTO secrets VALUES ('openai', 'of this deployment', 1), ('lost', 'another', 1)")
+
+    def locked(rows, passphrase):
+        return [name for name, wrapped, version in rows if bytes(wrapped) != passphrase.encode() and version == 1]
+
+    monkeypatch.setattr(prepare.gateway, "locked", locked)
+    for check in (True, False):
+        with pytest.raises(SystemExit, match="does not open these keys of the AI gateway: lost. .*allow_lost_keys: true"):
+            apply(monkeypatch, check, **wanted)
+    wanted["gateway"]["allow_lost"] = True
+    assert not apply(monkeypatch, **wanted)["changed"]
+    # Where the gateway is off nobody asks.
+    assert not apply(monkeypatch)["changed"]
 
 
 @pytest.mark.parametrize("given", ["not so secret", ""])

@@ -29,7 +29,19 @@ import socket
 import sys
 from pathlib import Path
 
-from mlflow_service.compat import artifacts, auth, classic, environment, patches, processes, sources, store, traces
+from mlflow_service.compat import (
+    artifacts,
+    auth,
+    classic,
+    environment,
+    gateway,
+    patches,
+    processes,
+    sources,
+    store,
+    traces,
+    webhooks,
+)
 from mlflow_service.compat.ground import LEFT_OUT, Ground, with_logins
 from mlflow_service.database import client, errors, schema
 from mlflow_service.http import bodies, classic_calls, logins, malformed, metrics, routes
@@ -124,6 +136,9 @@ def _patch(fastapi_app):
         artifacts.tell_what_is_not_there()
     sources.keep_to_the_server()
     traces.look_at_traces(fastapi_app)
+    if routes.WEBHOOKS not in routes.opened():
+        webhooks.deliver_none()
+    gateway.take_passphrase(routes.GATEWAY in routes.opened())
     if not used(classic.PATCH):
         return fastapi_app
     paths = classic_calls.classic_paths(flask_app, fastapi_app, classic.checked_before_flask(with_logins()))
@@ -136,6 +151,9 @@ def _guard(app, fastapi_app):
 
     connections = sum(int(os.environ[f"MLFLOW_SQLALCHEMYSTORE_{name}"]) for name in ("POOL_SIZE", "MAX_OVERFLOW"))
     through = {"PUT": ground().has(artifacts.STORING), "GET": ground().has(artifacts.DOWNLOADING)}
+    if routes.GATEWAY in routes.opened():
+        # Its calls ask the database beside the turns, on the loop and so one at a time.
+        connections -= 1
     admission = Admission(Proxied(app), connections, lambda scope: streams.is_stream(scope) and through[scope["method"]])
     app = routes.NoAssistant(admission)
     app = bodies.Bodies(app, streams.is_upload)
@@ -205,6 +223,10 @@ def import_everything():
 
     The installation calls this too, so that the bytecode of what is imported is there.
     """
+    # Before anything else of MLflow's, whose tables are defined with it.
+    with webhooks.key_in_the_environment():
+        import mlflow.store.model_registry.dbmodels.models  # noqa: F401
+
     import boto3  # noqa: F401
     import mlflow.server.fastapi_app
     import mlflow.store.artifact.s3_artifact_repo

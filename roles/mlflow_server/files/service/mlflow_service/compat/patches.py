@@ -8,11 +8,13 @@ from mlflow_service.compat import (
     classic,
     deletion,
     environment,
+    gateway,
     processes,
     sources,
     store,
     traces,
     upgrading,
+    webhooks,
 )
 
 ALL = (
@@ -21,6 +23,8 @@ ALL = (
     upgrading.PATCH,
     sources.PATCH,
     traces.PATCH,
+    webhooks.PATCH,
+    gateway.PATCH,
     artifacts.PARTS,
     auth.PATCH,
     classic.PATCH,

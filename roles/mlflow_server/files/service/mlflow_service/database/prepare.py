@@ -7,12 +7,13 @@
     python -m mlflow_service.database.prepare whole             compare what is installed with what the packages say of it
 
 `apply` reads {"username": ..., "password": ..., "wants_key": ..., "artifacts": {"root": ..., "endpoint": ...},
-"allow_downgrade": ...} from its standard input (the first three only with authentication), so that no password is in an
-argument or in the environment. It
-prints one JSON object: changed, actions, max_connections and tls; the key that all hosts share, if it is wanted; the
-file with the administrator's password, if it made one because none was given; and what it waited for. When nothing is to be
-done it does not import MLflow, which takes seconds. A database of a newer MLflow is refused, with --check too; so is one of
-the same schema that a newer MLflow has used, but for "allow_downgrade".
+"webhooks": {"key": ..., "forget": ...}, "gateway": {"passphrase": ..., "allow_lost": ...}, "allow_downgrade": ...} from its
+standard input (the first three only with authentication, webhooks and gateway where they are on), so that no password is in an
+argument or in the environment. It prints one JSON object: changed, actions, max_connections and tls; the keys that all hosts
+share, if they are wanted; the file with the administrator's password, if it made one because none was given; and what it waited
+for. When nothing is to be done it does not import MLflow, which takes seconds, unless there are keys of the AI gateway to be
+looked at. A database of a newer MLflow is refused, with --check too; so is one of the same schema that a newer MLflow has used,
+but for "allow_downgrade".
 
 A migration wants locks that nobody else may have, and behind it in the queue everybody waits who uses the table. So it waits
 for a lock some seconds only, gives its place up and tries again later. It is one transaction: nothing is left of a try that
@@ -44,7 +45,8 @@ from pathlib import Path
 import psycopg2
 import psycopg2.errors
 
-from mlflow_service.compat import upgrading
+from mlflow_service import keys
+from mlflow_service.compat import gateway, upgrading
 from mlflow_service.database import client, locks, schema
 from mlflow_service.database.schema import ARTIFACT_STORES, EXPECTED, SHARED
 
@@ -75,7 +77,7 @@ PATIENCE = 60
 # PostgreSQL's codes for a lock that was not had in time, and for one of two that wait for each other.
 NO_LOCK = ("55P03", "40P01")
 PASSWORD_FILE = Path(os.environ.get("HOME", "."), "admin-password")
-KEY = "flask_secret_key"
+KEY, WEBHOOK_KEY = "flask_secret_key", "webhook_key"
 # As which this service is found in its venv.
 DISTRIBUTION = "mlops_mlflow_aws_service"
 
@@ -191,11 +193,11 @@ def _digest(content, kind):
     return base64.urlsafe_b64encode(hashlib.new(kind, content).digest()).rstrip(b"=").decode()
 
 
-def _shared_key(connection):
-    """The key that signs sessions, or nothing where none was made yet."""
+def _shared_key(connection, name=KEY):
+    """A key that the hosts share, or nothing where none was made yet."""
     if not schema.there(connection, SHARED):
         return ""
-    row = connection.execute(f"SELECT value FROM {SHARED} WHERE name = %s", (KEY,)).fetchone()
+    row = connection.execute(f"SELECT value FROM {SHARED} WHERE name = %s", (name,)).fetchone()
     return row[0] if row else ""
 
 
@@ -203,11 +205,60 @@ def _make_shared_table(connection):
     connection.execute(f"CREATE TABLE IF NOT EXISTS {SHARED} (name text PRIMARY KEY, value text NOT NULL)")
 
 
-def _make_shared_key(connection):
+def _make_shared_key(connection, name=KEY):
     _make_shared_table(connection)
     insert = f"INSERT INTO {SHARED} VALUES (%s, %s) ON CONFLICT DO NOTHING"
-    connection.execute(insert, (KEY, secrets.token_urlsafe(32)))
-    return _shared_key(connection)
+    connection.execute(insert, (name, secrets.token_urlsafe(32)))
+    return _shared_key(connection, name)
+
+
+def _webhooks_of_another_key(connection, key):
+    """The webhooks whose secret can't be read with a key, as pairs of id and name. One of them fails the list of all."""
+    if not schema.there(connection, "webhooks"):
+        return []
+    rows = connection.execute(
+        "SELECT webhook_id, name, secret FROM webhooks WHERE secret IS NOT NULL AND deleted_timestamp IS NULL ORDER BY name"
+    ).fetchall()
+    if not rows:
+        return []
+    from cryptography.fernet import Fernet, InvalidToken
+
+    lost = []
+    for webhook, name, secret in rows:
+        try:
+            Fernet(keys.of_fernet(key)).decrypt(secret.encode())
+        except InvalidToken:
+            lost.append((webhook, name))
+    return lost
+
+
+def _refuse_another_webhook_key(lost):
+    raise SystemExit(
+        f"The secrets of these webhooks were encrypted with another key: {', '.join(name for dummy, name in lost)}. With this "
+        "one MLflow can neither list webhooks nor deliver to any. Give that key as mlflow_server_webhook_key. Where it is lost, "
+        "as that of a process that had none, set mlflow_server_webhook_forget_secrets: true for one run: these webhooks are "
+        "disabled and have no secret then, and an administrator gives them a new one. Nothing was changed."
+    )
+
+
+def _forget_secrets(connection, lost):
+    """Of webhooks that nobody can read. They are delivered to nobody until an administrator has looked at them."""
+    ids = [webhook for webhook, dummy in lost]
+    connection.execute("UPDATE webhooks SET secret = NULL, status = 'DISABLED' WHERE webhook_id = ANY(%s)", (ids,))
+
+
+def _refuse_another_passphrase(connection, passphrase):
+    """Keys that nobody can read are noticed by whoever asks a model, and in the journal alone."""
+    if not schema.there(connection, "secrets"):
+        return
+    rows = connection.execute("SELECT secret_name, wrapped_dek, kek_version FROM secrets ORDER BY secret_name").fetchall()
+    locked = gateway.locked(rows, passphrase) if rows else []
+    if locked:
+        raise SystemExit(
+            f"mlflow_server_gateway_passphrase does not open these keys of the AI gateway: {', '.join(locked)}. Give the one "
+            "that they were encrypted with. Where it is lost so are they: set mlflow_server_gateway_allow_lost_keys: true, and "
+            "enter them anew in MLflow, or delete them there. Nothing was changed."
+        )
 
 
 def _make_password():
@@ -315,11 +366,26 @@ class Work:
             _refuse_lower(connection, expected)
         self.schema = _schema_actions(connection, expected, wanted.get("username"))
         self.key = _shared_key(connection) if wanted.get("wants_key") else None
+        self._look_at_webhooks(wanted.get("webhooks"))
+        about = wanted.get("gateway")
+        if about and not about.get("allow_lost"):
+            _refuse_another_passphrase(connection, about["passphrase"])
         self.notes = bool(
             self._artifacts and schema.artifact_store(connection) != (self._artifacts["root"], self._artifacts["endpoint"])
         )
         note = schema.noted(connection)
         self.notes_version = any(note.get(name) != expected[name] for name in ("version", *schema.TABLES))
+
+    def _look_at_webhooks(self, webhooks):
+        """The key that hosts share is told where none is given."""
+        self.webhook_key, self._lost = None, []
+        if webhooks is None:
+            return
+        if not webhooks.get("key"):
+            self.webhook_key = _shared_key(self._connection, WEBHOOK_KEY)
+        self._lost = _webhooks_of_another_key(self._connection, webhooks.get("key") or self.webhook_key)
+        if self._lost and not webhooks.get("forget"):
+            _refuse_another_webhook_key(self._lost)
 
     @property
     def migrates(self):
@@ -330,6 +396,8 @@ class Work:
         return [
             *self.schema,
             *(["make the key that signs sessions"] if self.key == "" else []),
+            *(["make the key that encrypts the secrets of webhooks"] if self.webhook_key == "" else []),
+            *(["forget the secrets of the webhooks " + ", ".join(name for dummy, name in self._lost)] if self._lost else []),
             *([f"note the artifact store {self._artifacts['root']}"] if self.notes else []),
             *([f"note that the schema is of MLflow {self._expected['version']}"] if self.notes_version else []),
         ]
@@ -344,6 +412,10 @@ class Work:
             upgrading.migrate(STORE_URI, self._wanted.get("username"), password)
         if self.key == "":
             self.key = _make_shared_key(self._connection)
+        if self.webhook_key == "":
+            self.webhook_key = _make_shared_key(self._connection, WEBHOOK_KEY)
+        if self._lost:
+            _forget_secrets(self._connection, self._lost)
         if self.notes:
             _note(self._connection, self._artifacts)
         if self.notes_version:
@@ -467,6 +539,8 @@ def apply(check):
         raise SystemExit(f"The database {what}: {' '.join(str(error).split())}") from None
     if work.key:
         made["key"] = work.key
+    if work.webhook_key:
+        made["webhook_key"] = work.webhook_key
     return {"changed": bool(actions), "actions": actions, "max_connections": maximum, "tls": tls and tls[0], **made}
 
 

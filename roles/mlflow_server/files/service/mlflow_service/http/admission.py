@@ -19,6 +19,8 @@ STORE = re.compile(
 STORE_TURNS, STORE_WAIT = 8, 30.0
 # It may list artifacts too, whatever else it asks.
 GRAPHQL, GRAPHQL_TURNS = "/graphql", 4
+# A model may take minutes for an answer, and meanwhile asks nothing of the database. One user has half of these at most.
+GATEWAY, GATEWAY_TURNS = "/gateway/", 64
 # Of all turns, those that one user may have at most.
 MOST = 3 / 4
 
@@ -44,7 +46,7 @@ class Admission:
         """
         self._app, self._passes = app, passes
         self._limit = max(connections - 1, 1)
-        self._turns = self._graphql = self._store = None
+        self._turns = self._graphql = self._store = self._gateway = None
 
     async def __call__(self, scope, receive, send):
         if scope["type"] != "http":
@@ -55,11 +57,16 @@ class Admission:
             self._turns = Budget(self._limit, max(int(self._limit * MOST), min(self._limit, 2)))
             self._graphql = asyncio.Semaphore(min(GRAPHQL_TURNS, self._limit))
             self._store = Budget(STORE_TURNS)
+            self._gateway = Budget(GATEWAY_TURNS)
         path = scope["path"]
         if path.startswith(self.FREE) or self._passes(scope):
             await self._carry_out(scope, receive, send)
         elif STORE.fullmatch(path):
             await self._with_the_store(scope, receive, send)
+        elif path.startswith(GATEWAY):
+            owner = owner_of(scope)
+            await self._gateway.acquire(1, owner)
+            await self._with_one_of(self._gateway, owner, scope, receive, send)
         elif path == GRAPHQL:
             async with self._graphql:
                 await self._in_turn(scope, receive, send)

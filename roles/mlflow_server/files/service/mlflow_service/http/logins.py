@@ -47,6 +47,8 @@ OLD = 0.5
 # Who manages users and their rights is looked at in the very moment.
 MANAGES = re.compile(r"/mlflow/(users|roles|webhooks)(/|$)|/permissions(/|$)")
 LONGEST = 1024
+# Where MLflow passes calls on to others. A login in this header leaves the usual one to the client's own key for the provider.
+GATEWAY, GATEWAY_LOGIN = "/gateway/", b"x-mlflow-authorization"
 
 _logger = logging.getLogger("uvicorn.error")
 _caller = contextvars.ContextVar("mlflow_caller", default=None)
@@ -63,9 +65,27 @@ BUSY = b'{"error_code": "REQUEST_LIMIT_EXCEEDED", "message": "Many logins are be
 TOO_MANY = b'{"error_code": "REQUEST_LIMIT_EXCEEDED", "message": "Too many wrong passwords; try again later."}'
 
 
-def credentials(headers):
-    """The name and the password of a request's only Authorization header, or nothing."""
-    given = [value for name, value in headers if name == b"authorization"]
+def login_header(scope):
+    """In which header the login of a request is."""
+    if scope["path"].startswith(GATEWAY) and any(name == GATEWAY_LOGIN and value for name, value in scope["headers"]):
+        return GATEWAY_LOGIN
+    return b"authorization"
+
+
+def for_the_gateway(scope, header):
+    """
+    The request with its login in the header that goes no further. MLflow passes on the usual one, password and all, where a
+    client calls itself one of the programs that bring a provider's key of their own.
+    """
+    if not scope["path"].startswith(GATEWAY):
+        return scope
+    others = [(name, value) for name, value in scope["headers"] if name not in (header, GATEWAY_LOGIN)]
+    return {**scope, "headers": others + [(GATEWAY_LOGIN, value) for name, value in scope["headers"] if name == header]}
+
+
+def credentials(headers, header=b"authorization"):
+    """The name and the password of a request's only header of a login, or nothing."""
+    given = [value for name, value in headers if name == header]
     if len(given) != 1 or len(given[0]) > LONGEST:
         return None
     scheme, _, rest = given[0].partition(b" ")
@@ -348,7 +368,8 @@ class Logins:
         if asks_only or self._is_public(scope["path"]):
             await self._app(*without_body(scope, receive), send)
             return
-        given = credentials(scope["headers"])
+        header = login_header(scope)
+        given = credentials(scope["headers"], header)
         user, refusal = await self._ask(scope, given) if given else (None, NOBODY)
         if refusal:
             await answer(send, *refusal)
@@ -356,7 +377,7 @@ class Logins:
         token = _caller.set((*given, user))
         about = {"mlflow.user": given[0], "mlflow.checked": time.monotonic(), "mlflow.login": self._again(scope, given)}
         try:
-            await self._app({**scope, **about}, receive, send)
+            await self._app({**for_the_gateway(scope, header), **about}, receive, send)
         finally:
             _caller.reset(token)
 

@@ -4,8 +4,9 @@
 
 MLflow is made for one person's machine, too. Its assistant runs commands on the host for whoever it takes for a person in
 front of it, other routes start jobs, call models of other firms or fill the database with demonstrations. None of these
-exists here. What is not in this list is answered with 404, whoever asks; so is what a later version of MLflow adds, until
-it is looked at, and mlflow_server_extra_routes opens it. The journal names those of Flask's at the start.
+exists here, but for what a variable of its own opens (FLASK_OF). What is not in this list is answered with 404, whoever asks;
+so is what a later version of MLflow adds, until it is looked at, and mlflow_server_extra_routes opens it. The journal names
+those of Flask's at the start.
 
 Looked at in 3.17.0 and 3.17.2, whose routes are the same: tests/security compares this list with MLflow's own.
 """
@@ -23,6 +24,8 @@ API = ("api", "ajax-api")
 NEVER = re.compile(r"/(ajax-)?api/[0-9.]+/mlflow/assistants?(/|$)")
 # Nor do extra routes open one that a later version has somewhere else. A user's own names may well be the same word.
 NO_EXTRA = re.compile(r"/assistants?(/|$)")
+# Nor the AI gateway where it is off: it would have no passphrase for its keys.
+OF_GATEWAY = re.compile(r"/gateway/|/(ajax-)?api/[0-9.]+/mlflow/gateway/")
 
 # Flask's rules and methods. gateway-proxy tells the web page that there is no gateway, unless the unit's environment names one
 # (MLFLOW_DEPLOYMENTS_TARGET).
@@ -122,9 +125,6 @@ FLASK = """
 /{api}/2.0/mlflow/users/list GET
 /{api}/2.0/mlflow/users/update-admin PATCH
 /{api}/2.0/mlflow/users/update-password PATCH
-/{api}/2.0/mlflow/webhooks GET,POST
-/{api}/2.0/mlflow/webhooks/<webhook_id> DELETE,GET,PATCH
-/{api}/2.0/mlflow/webhooks/<webhook_id>/test POST
 /{api}/2.0mlflow/experiments/search-datasets POST
 /{api}/3.0/mlflow/datasets/<dataset_id> DELETE,GET
 /{api}/3.0/mlflow/datasets/<dataset_id>/add-experiments POST
@@ -199,6 +199,66 @@ FLASK = """
 /{api}/3.0/mlflow/workspaces/<workspace_name> DELETE,GET,PATCH
 """
 
+# What is open by a variable of its own, by the words of MLFLOW_SERVER_OPENED.
+WEBHOOKS, GATEWAY = "webhooks", "gateway"
+FLASK_OF = {
+    WEBHOOKS: """
+/{api}/2.0/mlflow/webhooks GET,POST
+/{api}/2.0/mlflow/webhooks/<webhook_id> DELETE,GET,PATCH
+/{api}/2.0/mlflow/webhooks/<webhook_id>/test POST
+""",
+    # Guardrails and budgets may be read, since the web page asks for them. None is made: whoever sets one up relies on it, and a
+    # guardrail asks this server by an address that the client has named, and each worker counts a budget for itself.
+    GATEWAY: """
+/ajax-api/3.0/mlflow/gateway/provider-config GET
+/ajax-api/3.0/mlflow/gateway/secrets/config GET
+/ajax-api/3.0/mlflow/gateway/supported-models GET
+/ajax-api/3.0/mlflow/gateway/supported-providers GET
+/{api}/3.0/mlflow/gateway/budgets/get GET
+/{api}/3.0/mlflow/gateway/budgets/list GET
+/{api}/3.0/mlflow/gateway/budgets/windows GET
+/{api}/3.0/mlflow/gateway/endpoints/bindings/create POST
+/{api}/3.0/mlflow/gateway/endpoints/bindings/delete DELETE
+/{api}/3.0/mlflow/gateway/endpoints/bindings/list GET
+/{api}/3.0/mlflow/gateway/endpoints/create POST
+/{api}/3.0/mlflow/gateway/endpoints/delete DELETE
+/{api}/3.0/mlflow/gateway/endpoints/delete-tag DELETE
+/{api}/3.0/mlflow/gateway/endpoints/get GET
+/{api}/3.0/mlflow/gateway/endpoints/list GET
+/{api}/3.0/mlflow/gateway/endpoints/models/attach POST
+/{api}/3.0/mlflow/gateway/endpoints/models/detach POST
+/{api}/3.0/mlflow/gateway/endpoints/set-tag POST
+/{api}/3.0/mlflow/gateway/endpoints/update POST
+/{api}/3.0/mlflow/gateway/guardrails/get GET
+/{api}/3.0/mlflow/gateway/guardrails/list GET
+/{api}/3.0/mlflow/gateway/guardrails/list-for-endpoint GET
+/{api}/3.0/mlflow/gateway/model-definitions/create POST
+/{api}/3.0/mlflow/gateway/model-definitions/delete DELETE
+/{api}/3.0/mlflow/gateway/model-definitions/get GET
+/{api}/3.0/mlflow/gateway/model-definitions/list GET
+/{api}/3.0/mlflow/gateway/model-definitions/update POST
+/{api}/3.0/mlflow/gateway/secrets/create POST
+/{api}/3.0/mlflow/gateway/secrets/delete DELETE
+/{api}/3.0/mlflow/gateway/secrets/get GET
+/{api}/3.0/mlflow/gateway/secrets/list GET
+/{api}/3.0/mlflow/gateway/secrets/update POST
+""",
+}
+# Of FastAPI's. What passes any path on to a provider is not there, and neither is what MLflow lets nobody but administrators use.
+NATIVE_OF = {
+    GATEWAY: """
+/gateway/{endpoint_name}/mlflow/invocations POST
+/gateway/anthropic/v1/messages POST
+/gateway/gemini/v1beta/models/{endpoint_name}:generateContent POST
+/gateway/gemini/v1beta/models/{endpoint_name}:streamGenerateContent POST
+/gateway/mlflow/v1/chat/completions POST
+/gateway/mlflow/v1/models GET
+/gateway/openai/v1/chat/completions POST
+/gateway/openai/v1/embeddings POST
+/gateway/openai/v1/responses POST
+""",
+}
+
 # FastAPI's, with {name} for a part of a path and {name:path} for one that may have slashes.
 NATIVE = """
 /health GET
@@ -262,17 +322,30 @@ def allows(methods, method):
     return method in methods or method == "OPTIONS" or (method == "HEAD" and "GET" in methods)
 
 
+def opened():
+    """The words for what is open by a variable of its own."""
+    return frozenset(os.environ.get("MLFLOW_SERVER_OPENED", "").split())
+
+
 class Routes:
-    def __init__(self, extra=None):
+    def __init__(self, extra=None, also=None):
         """
         :arg extra: Beginnings of paths that are open as well.
+        :arg also: Words for what is open as well, as in FLASK_OF.
         """
         given = os.environ.get("MLFLOW_SERVER_EXTRA_ROUTES", "").split() if extra is None else extra
         self._extra = tuple(given)
-        self._flask = _listed(FLASK)
-        self._native = [(re.compile(_pattern(path)), methods) for path, methods in _listed(NATIVE).items()]
+        also = opened() if also is None else frozenset(also)
+        self._has_gateway = GATEWAY in also
+        self._flask, native = _listed(FLASK), _listed(NATIVE)
+        for word in also:
+            self._flask |= _listed(FLASK_OF.get(word, ""))
+            native |= _listed(NATIVE_OF.get(word, ""))
+        self._native = [(re.compile(_pattern(path)), methods) for path, methods in native.items()]
 
     def is_extra(self, path):
+        if not self._has_gateway and OF_GATEWAY.match(path):
+            return False
         return bool(self._extra) and path.startswith(self._extra) and not NO_EXTRA.search(path)
 
     def flask_is_open(self, rule, path, method):
@@ -383,7 +456,7 @@ def tell(flask_app, routes):
 
 
 # Looked at, and closed: what starts jobs or calls models of others (both are switched off), and what writes demonstrations
-# into everybody's database or removes them, which MLflow lets any user do.
+# into everybody's database or removes them, which MLflow lets any user do. And webhooks, where they are switched off.
 KNOWN_CLOSED = re.compile(
-    r"/3\.0/mlflow/(gateway|genai|jobs|prompt-optimization|demo)/|/(issues|scorer)/invoke$"
+    r"^/gateway/|/3\.0/mlflow/(gateway|genai|jobs|prompt-optimization|demo)/|/(issues|scorer)/invoke$|/2\.0/mlflow/webhooks(/|$)"
 )
