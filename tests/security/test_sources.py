@@ -126,6 +126,83 @@ def test_the_location_that_is_ones_own_is_taken(people, root):
     refused(people.neighbour.post(f"{API}/experiments/create", name=f"{name}-s4", artifact_location=elsewhere), 400, 403)
 
 
+# An administrator may give such a place, and a database that was taken over may have one: MLflow takes them of anybody.
+INTO_ANOTHERS = ["mlflow-artifacts:/{experiment}", "mlflow-artifacts:/{experiment}/{run}",
+                 "mlflow-artifacts:/{experiment}/{run}/artifacts", "s3://{bucket}/{key}/{experiment}",
+                 "s3://{bucket}/{key}/{experiment}/{run}/artifacts"]  # fmt: skip
+UP = ["", "notes.txt", "../notes.txt", "../../notes.txt", "../../../{run}/artifacts/notes.txt", "../../{run}/artifacts", "..",
+      "../..", "%2e%2e/%2e%2e/notes.txt", "..%2f..%2fnotes.txt", "/{experiment}/{run}/artifacts/notes.txt"]  # fmt: skip
+
+
+@pytest.mark.parametrize("location", INTO_ANOTHERS)
+def test_a_place_inside_anothers_experiment_is_no_way_into_it(people, world, root, grant, location):
+    """Who has all rights on such an experiment, and none on the other one: nothing is read, listed, written or removed there."""
+    user, names = people.neighbour, {**root, "experiment": world.experiment, "run": world.run}
+    made = people.admin.must(
+        "POST", f"{API}/experiments/create", name=f"into-{secrets.token_hex(6)}", artifact_location=location.format(**names)
+    )["experiment_id"]
+    grant(user, "MANAGE", "experiment", made)
+    run = works(user.post(f"{API}/runs/create", experiment_id=made)).json["run"]["info"]
+    model = user.must("POST", f"{API}/logged-models", experiment_id=made, name="logged")["model"]["info"]["model_id"]
+    trace = works(user.post(f"{API3}/traces", **_trace(user, made))).json["trace"]["trace_info"]["trace_id"]
+    works(user.get(f"{API}/artifacts/list", run_id=run["run_id"]))
+    for path in (it.format(**names) for it in UP):
+        asked = [
+            user.get(f"{API}/artifacts/list", run_id=run["run_id"], path=path),
+            user.get(f"{AJAX}/artifacts/list", run_id=run["run_id"], path=path),
+            user.get("/get-artifact", run_uuid=run["run_id"], path=path),
+            user.get(f"{AJAX}/logged-models/{model}/artifacts/files", artifact_file_path=path),
+            user.get(f"{AJAX}/logged-models/{model}/artifacts/directories", artifact_directory_path=path),
+            *(user.get(f"{api}/get-trace-artifact", request_id=trace, path=path) for api in (AJAX, AJAX3)),
+        ]
+        for answer in asked:
+            holds(world.secret not in answer.body, f"{location} and {path}: the other's file was read")
+            found = answer.json.get("files") or [] if answer.status == 200 and answer.body.startswith(b"{") else []
+            holds(not any("notes.txt" in it["path"] or world.run in it["path"] for it in found), f"{path}: {found}")
+        if path.startswith((".", "/", "%")):
+            user.post(f"{AJAX}/upload-artifact?run_uuid={run['run_id']}&path={path}", x="mine")
+    # By the address that MLflow gives to clients, and by that of the other's: his rights decide.
+    folder = run["artifact_uri"].partition(":/")[2].strip("/") if run["artifact_uri"].startswith("mlflow-artifacts:") else ""
+    for path in filter(None, [folder, f"{world.experiment}/{world.run}/artifacts"]):
+        refused(user.put(f"/api/2.0/mlflow-artifacts/artifacts/{path}/notes.txt", b"mine"), 403)
+        refused(user.get(f"/api/2.0/mlflow-artifacts/artifacts/{path}/notes.txt"), 403)
+        refused(user.get("/api/2.0/mlflow-artifacts/artifacts", path=path), 403)
+        refused(user.call("DELETE", f"/api/2.0/mlflow-artifacts/artifacts/{path}/notes.txt"), 403)
+    # Nor with a version of a model, which has its files of the run.
+    name = f"into-{secrets.token_hex(6)}"
+    works(user.post(f"{API}/registered-models/create", name=name))
+    source = f"runs:/{run['run_id']}/../../artifacts"
+    answer = user.post(f"{API}/model-versions/create", name=name, source=source, run_id=run["run_id"])
+    if answer.status == 200:
+        asked = {"name": name, "version": answer.json["model_version"]["version"], "path": "notes.txt"}
+        holds(world.secret not in user.get("/model-versions/get-artifact", **asked).body, "the other's file was read")
+    user.delete(f"{API}/runs/delete", run_id=run["run_id"])
+    assert works(people.owner.get(f"{world.folder}/notes.txt")).body == world.secret
+
+
+@pytest.mark.parametrize("location", ["http://127.0.0.1:9/x", "https://attacker.example.net/x", "file:///etc", "/etc", "dbfs:/x", "ftp://x/y"])
+def test_not_even_an_administrator_gives_a_place_that_is_no_store(people, location):
+    for api in (API, AJAX):
+        asked = {"name": f"e-{secrets.token_hex(6)}", "artifact_location": location}
+        refused(people.admin.post(f"{api}/experiments/create", **asked), 400)
+
+
+def test_in_a_place_of_ones_own_it_is_as_mlflow_has_it(people, root):
+    """MLflow finds no experiment in the address, so what everybody may by default decides: to read, and not to write."""
+    name = f"used-{secrets.token_hex(4)}"
+    user, location = people.neighbour, f"mlflow-artifacts:/{name}"
+    made = works(user.post(f"{API}/experiments/create", name=name, artifact_location=location)).json["experiment_id"]
+    run = works(user.post(f"{API}/runs/create", experiment_id=made)).json["run"]["info"]
+    assert run["artifact_uri"] == f"{location}/{run['run_id']}/artifacts"
+    address = f"/api/2.0/mlflow-artifacts/artifacts/{name}/{run['run_id']}/artifacts/notes.txt"
+    refused(user.put(address, b"his own"), 403)
+    works(people.admin.put(address, b"his own"))
+    assert works(user.get(address)).body == b"his own"
+    assert works(user.get("/get-artifact", run_uuid=run["run_id"], path="notes.txt")).body == b"his own"
+    assert works(user.get(f"{API}/artifacts/list", run_id=run["run_id"])).json["files"][0]["path"] == "notes.txt"
+    refused(people.stranger.get(address), 401)
+
+
 TAG = "mlflow.artifactLocation"
 
 
