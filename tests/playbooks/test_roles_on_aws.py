@@ -1,0 +1,78 @@
+# Copyright: (c) 2026, the mlops.mlflow_aws contributors
+# GNU General Public License v3.0 or later (see LICENSE)
+"""The roles that talk to AWS alone, on the local cloud's API: what AWS refuses, changes by itself or has from somebody else."""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from cloud import REGION, Cloud  # noqa: E402
+
+BUCKET = f"mlflow-artifacts-123456789012-{REGION}"
+
+
+@pytest.fixture(scope="module")
+def cloud(tmp_path_factory):
+    found = Cloud(tmp_path_factory.mktemp("cloud"), parts=True)
+    yield found
+    found.api.stop()
+
+
+@pytest.fixture
+def run(cloud, playbook, tmp_path):
+    """Runs roles; answers with how many tasks changed something and the output in one line."""
+
+    def run(*roles, fails=False, arguments=(), **variables):
+        key, secret = cloud.root
+        code, output = playbook(
+            "tests/playbooks/roles.yml",
+            *arguments,
+            variables={
+                "roles": roles,
+                "mlflow_aws_name": "mlflow",
+                "mlflow_aws_region": REGION,
+                "mlflow_aws_allowed_cidrs": ["203.0.113.0/24"],
+                "mlflow_aws_endpoint_url": f"https://127.0.0.1:{cloud.api.ports[0]}",
+                "mlflow_aws_ca_bundle": str(cloud.config.ca_file),
+                "mlflow_aws_access_key": key,
+                "mlflow_aws_secret_key": secret,
+                "ec2_ssh_private_key_file": str(tmp_path / "key"),
+                **variables,
+            },
+        )
+        assert code == (2 if fails else 0) and "Traceback" not in output, output
+        return int(re.search(r"changed=(\d+)", output)[1]), " ".join(output.split())
+
+    return run
+
+
+# -- the bucket ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "variables, wanted",
+    [
+        ({"s3_noncurrent_transition_days": 7}, "s3_noncurrent_transition_days is 7"),
+        ({"s3_noncurrent_transition_days": 60, "s3_noncurrent_expiration_days": 60}, "s3_noncurrent_expiration_days is 60"),
+        ({"s3_unfinished_upload_days": 0}, "s3_unfinished_upload_days is 0"),
+    ],
+)
+def test_days_that_s3_refuses_are_told_before_there_is_a_bucket(cloud, run, variables, wanted):
+    _changed, output = run("s3", fails=True, **variables)
+    assert wanted in output
+    assert cloud.client("s3").list_buckets()["Buckets"] == []
+
+
+def test_days_that_s3_takes_are_its_rules(cloud, run):
+    run("s3", s3_noncurrent_transition_days=30, s3_noncurrent_expiration_days=31, s3_unfinished_upload_days=1)
+    rules = cloud.client("s3").get_bucket_lifecycle_configuration(Bucket=BUCKET)["Rules"]
+    assert {rule["ID"]: rule.get("NoncurrentVersionExpiration") for rule in rules} == {
+        "unfinished-uploads": None,
+        "noncurrent-versions": {"NoncurrentDays": 31},
+    }
