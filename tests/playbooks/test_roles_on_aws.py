@@ -25,6 +25,33 @@ def cloud(tmp_path_factory):
 
 
 @pytest.fixture
+def network(cloud):
+    """What the role rds has from the role network."""
+    ec2 = cloud.client("ec2")
+    subnets = ec2.describe_subnets(Filters=[{"Name": "default-for-az", "Values": ["true"]}])["Subnets"]
+    groups = ec2.describe_security_groups(Filters=[{"Name": "group-name", "Values": ["default"]}])["SecurityGroups"]
+    return {
+        "rds_subnet_ids": sorted(subnet["SubnetId"] for subnet in subnets),
+        "rds_security_group_ids": [group["GroupId"] for group in groups if group["VpcId"] == subnets[0]["VpcId"]],
+    }
+
+
+@pytest.fixture
+def database(cloud, run, network):
+    """The database as it is by default; answers with what RDS says of it now."""
+    run("rds", **network)
+
+    def look():
+        return cloud.client("rds").describe_db_instances(DBInstanceIdentifier="mlflow")["DBInstances"][0]
+
+    yield look
+    rds = cloud.client("rds")
+    rds.modify_db_instance(DBInstanceIdentifier="mlflow", DeletionProtection=False)
+    rds.delete_db_instance(DBInstanceIdentifier="mlflow", SkipFinalSnapshot=True)
+    cloud.client("secretsmanager").delete_secret(SecretId="mlflow/database/admin", ForceDeleteWithoutRecovery=True)
+
+
+@pytest.fixture
 def run(cloud, playbook, tmp_path):
     """Runs roles; answers with how many tasks changed something and the output in one line."""
 
@@ -76,3 +103,29 @@ def test_days_that_s3_takes_are_its_rules(cloud, run):
         "unfinished-uploads": None,
         "noncurrent-versions": {"NoncurrentDays": 31},
     }
+
+
+# -- the database ----------------------------------------------------------------------------------------------------
+
+
+def test_a_parameter_that_postgresql_takes_when_it_starts(cloud, run, network, database):
+    wanted = {**network, "rds_parameters": {"max_connections": "60", "work_mem": "8192", "rds.logical_replication": 1}}
+    _changed, output = run("rds", **wanted)
+    assert "wait until PostgreSQL of mlflow restarts" in output
+    (now,) = cloud.api.desired().databases
+    assert (now.parameters["work_mem"], now.parameters.get("max_connections"), now.reboots) == ("8192", None, 0)
+
+    changed, output = run("rds", rds_restart_for_parameters=True, **wanted)
+    (now,) = cloud.api.desired().databases
+    assert (changed, now.parameters["max_connections"], now.parameters["rds.logical_replication"]) == (1, "60", "1")
+    assert database()["DBParameterGroups"][0]["ParameterApplyStatus"] == "in-sync"
+    changed, output = run("rds", rds_restart_for_parameters=True, **wanted)
+    assert changed == 0 and "wait until" not in output
+
+
+def test_a_parameter_that_nobody_knew_to_be_static_waits_as_well(run, network, database, monkeypatch):
+    from localcloud.api import rds_catalogue
+
+    monkeypatch.setitem(rds_catalogue.PARAMETERS, "new.static", ("static", "string", "", ""))
+    _changed, output = run("rds", rds_parameters={"new.static": "x"}, **network)
+    assert "wait until PostgreSQL of mlflow restarts" in output
