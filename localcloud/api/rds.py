@@ -200,7 +200,8 @@ def _check_state(database: Any, *states: str) -> None:
 def check_modify(call: Call) -> None:
     params = call.params
     database = _database(call.region, params.get("DBInstanceIdentifier", ""))
-    _check_state(database, "available", "modifying", "stopped")
+    # "Stopping an Amazon RDS DB instance temporarily", limitations: a stopped DB instance can't be modified.
+    _check_state(database, "available", "modifying")
     _refuse_common(params)
     if params.get("DBInstanceClass"):
         _check_class(params["DBInstanceClass"])

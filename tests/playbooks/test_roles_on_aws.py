@@ -46,6 +46,10 @@ def database(cloud, run, network):
 
     yield look
     rds = cloud.client("rds")
+    if not rds.describe_db_instances()["DBInstances"]:
+        return
+    if look()["DBInstanceStatus"] == "stopped":
+        rds.start_db_instance(DBInstanceIdentifier="mlflow")
     rds.modify_db_instance(DBInstanceIdentifier="mlflow", DeletionProtection=False)
     rds.delete_db_instance(DBInstanceIdentifier="mlflow", SkipFinalSnapshot=True)
     cloud.client("secretsmanager").delete_secret(SecretId="mlflow/database/admin", ForceDeleteWithoutRecovery=True)
@@ -129,3 +133,19 @@ def test_a_parameter_that_nobody_knew_to_be_static_waits_as_well(run, network, d
     monkeypatch.setitem(rds_catalogue.PARAMETERS, "new.static", ("static", "string", "", ""))
     _changed, output = run("rds", rds_parameters={"new.static": "x"}, **network)
     assert "wait until PostgreSQL of mlflow restarts" in output
+
+
+def test_a_database_that_somebody_stopped_is_started(cloud, run, network, database):
+    cloud.client("rds").stop_db_instance(DBInstanceIdentifier="mlflow")
+    changed, _output = run("rds", arguments=["--check"], **network)
+    assert (changed, database()["DBInstanceStatus"]) == (1, "stopped")
+    changed, _output = run("rds", rds_backup_retention_days=8, **network)
+    assert (changed, database()["DBInstanceStatus"], database()["BackupRetentionPeriod"]) == (2, "available", 8)
+
+
+def test_a_database_that_somebody_stopped_goes_into_its_final_snapshot(cloud, run, network, database):
+    cloud.client("rds").stop_db_instance(DBInstanceIdentifier="mlflow")
+    run("rds", rds_state="absent", **network)
+    assert cloud.client("rds").describe_db_instances()["DBInstances"] == []
+    (snapshot,) = cloud.client("rds").describe_db_snapshots(SnapshotType="manual")["DBSnapshots"]
+    assert snapshot["DBSnapshotIdentifier"].startswith("mlflow-final-")

@@ -68,3 +68,32 @@ def test_days_of_a_life_cycle(cloud, rule, why):
     else:
         code, message = refusal(s3.put_bucket_lifecycle_configuration, Bucket=name, LifecycleConfiguration=rules)
         assert (code, why in message) == ("InvalidArgument", True), message
+
+
+# -- RDS -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def database(cloud):
+    """A new database; answers with what RDS says of it now."""
+    rds = cloud.client("rds")
+    rds.create_db_instance(
+        DBInstanceIdentifier="limits", Engine="postgres", EngineVersion="17", DBInstanceClass="db.t4g.small",
+        MasterUsername="mladmin", MasterUserPassword="correct-horse-42", AllocatedStorage=100, StorageType="gp3",
+    )
+
+    def look():
+        return rds.describe_db_instances(DBInstanceIdentifier="limits")["DBInstances"][0]
+
+    yield look
+    rds.delete_db_instance(DBInstanceIdentifier="limits", SkipFinalSnapshot=True)
+
+
+def test_a_stopped_database_is_not_changed(cloud, database):
+    rds = cloud.client("rds")
+    rds.stop_db_instance(DBInstanceIdentifier="limits")
+    code, _message = refusal(rds.modify_db_instance, DBInstanceIdentifier="limits", BackupRetentionPeriod=3)
+    assert code == "InvalidDBInstanceState"
+    rds.start_db_instance(DBInstanceIdentifier="limits")
+    rds.modify_db_instance(DBInstanceIdentifier="limits", BackupRetentionPeriod=3)
+    assert database()["BackupRetentionPeriod"] == 3
