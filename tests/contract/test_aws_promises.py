@@ -144,7 +144,7 @@ PROMISES = [
         {"iam_bucket": BUCKET},
         {
             "managed_policies": [],
-            "purge_policies": True,
+            "purge_policies": False,
             "assume_role_policy_document.Statement": [
                 {"Effect": "Allow", "Principal": {"Service": "ec2.amazonaws.com"}, "Action": "sts:AssumeRole"}
             ],
@@ -278,6 +278,8 @@ STORED = [
     ("rds_allocated_storage", 19, False),
     ("rds_max_allocated_storage", 0, True),
     ("rds_max_allocated_storage", 20, False),
+    ("rds_max_allocated_storage", 21, False),
+    ("rds_max_allocated_storage", 22, True),
 ]
 
 

@@ -52,6 +52,8 @@ def database(cloud, run, network):
         rds.start_db_instance(DBInstanceIdentifier="mlflow")
     rds.modify_db_instance(DBInstanceIdentifier="mlflow", DeletionProtection=False)
     rds.delete_db_instance(DBInstanceIdentifier="mlflow", SkipFinalSnapshot=True)
+    rds.delete_db_parameter_group(DBParameterGroupName="mlflow-postgres17")
+    rds.delete_db_subnet_group(DBSubnetGroupName="mlflow")
     cloud.client("secretsmanager").delete_secret(SecretId="mlflow/database/admin", ForceDeleteWithoutRecovery=True)
 
 
@@ -149,3 +151,104 @@ def test_a_database_that_somebody_stopped_goes_into_its_final_snapshot(cloud, ru
     assert cloud.client("rds").describe_db_instances()["DBInstances"] == []
     (snapshot,) = cloud.client("rds").describe_db_snapshots(SnapshotType="manual")["DBSnapshots"]
     assert snapshot["DBSnapshotIdentifier"].startswith("mlflow-final-")
+
+
+def test_a_minor_version_that_rds_has_raised_is_left(cloud, run, network, database):
+    assert database()["EngineVersion"].startswith("17.")
+    cloud.client("rds").modify_db_instance(DBInstanceIdentifier="mlflow", EngineVersion="17.6", ApplyImmediately=True)
+    changed, _output = run("rds", rds_engine_version="17.4", **network)
+    assert (changed, database()["EngineVersion"]) == (0, "17.6")
+    _changed, output = run("rds", rds_engine_version="15", fails=True, **network)
+    assert "mlflow_aws_database_version (rds_engine_version) is '15', and the database mlflow runs PostgreSQL 17.6" in output
+
+
+def test_storage_that_rds_refuses_and_storage_that_it_takes(cloud, run, network, database):
+    _changed, output = run("rds", rds_allocated_storage=21, fails=True, **network)
+    assert "rds_allocated_storage is 21, and the database mlflow has 20 GiB" in output
+    changed, _output = run("rds", rds_allocated_storage=400, rds_max_allocated_storage=0, **network)
+    found = database()
+    assert (changed, found["AllocatedStorage"], found.get("MaxAllocatedStorage")) == (1, 400, None)
+    assert (found["Iops"], found["StorageThroughput"]) == (12000, 500)
+    changed, _output = run("rds", rds_allocated_storage=400, rds_max_allocated_storage=0, **network)
+    assert changed == 0
+
+
+def test_a_subnet_more_changes_nothing(cloud, run, database, network):
+    ec2, rds = cloud.client("ec2"), cloud.client("rds")
+    first = ec2.describe_subnets(SubnetIds=network["rds_subnet_ids"][:1])["Subnets"][0]
+    more = ec2.create_subnet(VpcId=first["VpcId"], CidrBlock="172.31.240.0/24", AvailabilityZone=first["AvailabilityZone"])
+    grown = [*network["rds_subnet_ids"], more["Subnet"]["SubnetId"]]
+
+    def group():
+        found = rds.describe_db_subnet_groups(DBSubnetGroupName="mlflow")["DBSubnetGroups"][0]["Subnets"]
+        return sorted(subnet["SubnetIdentifier"] for subnet in found)
+
+    before = group()
+    # As the role network publishes them, and as somebody names them.
+    given = {**network, "network_subnet_ids": grown, "rds_subnet_ids": "{{ network_subnet_ids }}"}
+    changed, _output = run("rds", **given)
+    assert (changed, group()) == (0, before)
+    changed, _output = run("rds", mlflow_aws_subnet_ids=grown, **given)
+    assert (changed, group()) == (1, sorted(grown))
+    ec2.delete_subnet(SubnetId=more["Subnet"]["SubnetId"])
+
+
+def test_the_parameter_groups_of_former_versions_go_with_the_database(cloud, run, network, database):
+    rds = cloud.client("rds")
+    for name, owner in (("mlflow-postgres15", "mlflow"), ("mlflow-postgres15-mine", "mlflow"), ("mlflow-postgres16", "other")):
+        rds.create_db_parameter_group(
+            DBParameterGroupName=name, DBParameterGroupFamily="postgres15", Description="x",
+            Tags=[{"Key": "mlflow_aws_name", "Value": owner}],
+        )
+    run("rds", rds_state="absent", rds_destroy_data=True, **network)
+    left = {group["DBParameterGroupName"] for group in rds.describe_db_parameter_groups()["DBParameterGroups"]}
+    assert {name for name in left if name.startswith("mlflow")} == {"mlflow-postgres15-mine", "mlflow-postgres16"}
+
+
+# -- what somebody else has put there --------------------------------------------------------------------------------
+
+
+def test_tags_and_policies_of_others_stay_and_are_no_change(cloud, run, network, database):
+    roles = ("network", "s3", "iam")
+    run(*roles)
+    ec2, s3, iam, rds = (cloud.client(service) for service in ("ec2", "s3", "iam", "rds"))
+    tag, key = {"Key": "cost-centre", "Value": "7"}, "cost-centre"
+    groups = ec2.describe_security_groups(Filters=[{"Name": "group-name", "Values": ["mlflow-server", "mlflow-database"]}])
+    ids = [group["GroupId"] for group in groups["SecurityGroups"]]
+    ec2.create_tags(Resources=ids, Tags=[tag])
+    s3.put_bucket_tagging(Bucket=BUCKET, Tagging={"TagSet": [*s3.get_bucket_tagging(Bucket=BUCKET)["TagSet"], tag]})
+    iam.tag_role(RoleName="mlflow-server", Tags=[tag])
+    iam.tag_instance_profile(InstanceProfileName="mlflow-server", Tags=[tag])
+    arns = [
+        database()["DBInstanceArn"],
+        rds.describe_db_parameter_groups(DBParameterGroupName="mlflow-postgres17")["DBParameterGroups"][0]["DBParameterGroupArn"],
+        rds.describe_db_subnet_groups(DBSubnetGroupName="mlflow")["DBSubnetGroups"][0]["DBSubnetGroupArn"],
+    ]
+    for arn in arns:
+        rds.add_tags_to_resource(ResourceName=arn, Tags=[tag])
+    document = '{"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "ssm:*", "Resource": "*"}]}'
+    policy = iam.create_policy(PolicyName="agent", PolicyDocument=document)["Policy"]["Arn"]
+    iam.attach_role_policy(RoleName="mlflow-server", PolicyArn=policy)
+
+    changed, output = run(*roles, "rds", **network)
+    assert changed == 0, output
+    found = [
+        *(group["Tags"] for group in ec2.describe_security_groups(GroupIds=ids)["SecurityGroups"]),
+        s3.get_bucket_tagging(Bucket=BUCKET)["TagSet"],
+        iam.get_role(RoleName="mlflow-server")["Role"]["Tags"],
+        iam.get_instance_profile(InstanceProfileName="mlflow-server")["InstanceProfile"]["Tags"],
+        *(rds.list_tags_for_resource(ResourceName=arn)["TagList"] for arn in arns),
+    ]
+    assert all({"cost-centre", "mlflow_aws_name"} <= {tag["Key"] for tag in tags} for tags in found)
+
+    def attached():
+        return [one["PolicyArn"] for one in iam.list_attached_role_policies(RoleName="mlflow-server")["AttachedPolicies"]]
+
+    assert attached() == [policy]
+    # The word that the role has these and no others.
+    changed, _output = run("iam", iam_bucket=BUCKET, iam_purge_managed_policies=True)
+    assert (changed, attached()) == (1, [])
+    changed, _output = run("iam", iam_bucket=BUCKET, iam_managed_policies=[policy])
+    assert (changed, attached()) == (1, [policy])
+    run("iam", iam_state="absent")
+    assert iam.list_roles()["Roles"] == []

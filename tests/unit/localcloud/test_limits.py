@@ -14,6 +14,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from cloud import REGION, Cloud  # noqa: E402
 
+from localcloud.api.rds_catalogue import class_memory  # noqa: E402
+
 
 @pytest.fixture(scope="module")
 def cloud(tmp_path_factory):
@@ -83,7 +85,9 @@ def database(cloud):
     )
 
     def look():
-        return rds.describe_db_instances(DBInstanceIdentifier="limits")["DBInstances"][0]
+        found = rds.describe_db_instances(DBInstanceIdentifier="limits")["DBInstances"][0]
+        del found["LatestRestorableTime"]
+        return found
 
     yield look
     rds.delete_db_instance(DBInstanceIdentifier="limits", SkipFinalSnapshot=True)
@@ -97,3 +101,50 @@ def test_a_stopped_database_is_not_changed(cloud, database):
     rds.start_db_instance(DBInstanceIdentifier="limits")
     rds.modify_db_instance(DBInstanceIdentifier="limits", BackupRetentionPeriod=3)
     assert database()["BackupRetentionPeriod"] == 3
+
+
+@pytest.mark.parametrize(
+    "change, why",
+    [
+        ({"EngineVersion": "17.4"}, "Cannot upgrade postgres from 17.6 to 17.4"),
+        ({"EngineVersion": "17.99"}, "Cannot find version 17.99"),
+        ({"AllocatedStorage": 109}, "at least 10%"),
+        ({"MaxAllocatedStorage": 109}, "at least 10%"),
+        ({"AllocatedStorage": 200, "Iops": 4000}, "less than 400"),
+        ({"AllocatedStorage": 200, "StorageThroughput": 200}, "less than 400"),
+        ({"AllocatedStorage": 400, "Iops": 11999}, "12000"),
+        ({"AllocatedStorage": 400, "Iops": 12000, "StorageThroughput": 499}, "500"),
+    ],
+)
+def test_a_change_that_rds_refuses(cloud, database, change, why):
+    rds = cloud.client("rds")
+    before = database()
+    code, message = refusal(rds.modify_db_instance, DBInstanceIdentifier="limits", ApplyImmediately=True, **change)
+    assert (code, why in message) == ("InvalidParameterCombination", True), message
+    assert database() == before
+
+
+def test_a_version_is_a_whole_one_and_is_raised(cloud, database):
+    rds = cloud.client("rds")
+    assert database()["EngineVersion"] == "17.6"
+    rds.modify_db_instance(DBInstanceIdentifier="limits", EngineVersion="17", ApplyImmediately=True)
+    assert database()["EngineVersion"] == "17.6" and not database().get("PendingModifiedValues")
+
+
+def test_storage_grows_and_stops_growing(cloud, database):
+    rds = cloud.client("rds")
+    rds.modify_db_instance(DBInstanceIdentifier="limits", MaxAllocatedStorage=110)
+    assert database()["MaxAllocatedStorage"] == 110
+    rds.modify_db_instance(DBInstanceIdentifier="limits", MaxAllocatedStorage=100)
+    assert "MaxAllocatedStorage" not in database()
+    rds.modify_db_instance(DBInstanceIdentifier="limits", AllocatedStorage=400, ApplyImmediately=True)
+    found = database()
+    assert (found["AllocatedStorage"], found["Iops"], found["StorageThroughput"]) == (400, 12000, 500)
+
+
+@pytest.mark.parametrize("name, fewest, most", [
+    ("db.t4g.micro", 80, 90), ("db.t4g.small", 190, 200), ("db.t4g.medium", 405, 420), ("db.m7g.large", 850, 860),
+])  # fmt: skip
+def test_postgresql_has_less_than_the_memory_of_its_class(name, fewest, most):
+    """Measured on AWS: https://gist.github.com/guizmaii/1cacffef793c2ba9645083c3e18b3d8c"""
+    assert fewest <= class_memory(name) // 9531392 <= most
