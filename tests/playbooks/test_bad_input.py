@@ -46,6 +46,11 @@ CASES = {
         {"mlflow_aws_egress_ports": ["https"]},
         "mlflow_aws_egress_ports (network_egress_ports) is ['https']: list TCP ports",
     ),
+    "more networks than a group has rules": (
+        {"mlflow_aws_allowed_cidrs": [f"203.0.{n}.0/24" for n in range(40)],
+         "mlflow_aws_ssh_cidrs": [f"203.0.{n}.0/24" for n in range(21)]},
+        "are 61 rules for IPv4 and 0 for IPv6 in one security group, and AWS takes 60 (network_max_rules)",
+    ),
     "the whole internet": (
         {"mlflow_aws_allowed_cidrs": ["0.0.0.0/0"]},
         "0.0.0.0/0 opens the server to the whole internet",
@@ -135,6 +140,7 @@ def test_refused_credentials(playbook, endpoint):
     assert code == 2
     assert "AWS refused the credentials or could not be reached" in one_line(output), output
     assert "The security token included in the request is invalid" in one_line(output)
+    assert "look whether eu-central-1 (mlflow_aws_region) is" in one_line(output)
     assert "Traceback" not in output
     assert set(endpoint.calls) <= {"GetCallerIdentity", "ListAccountAliases"}
 
