@@ -72,6 +72,26 @@ def test_an_instance_that_is_not_asked_for_any_more_is_told_and_left_running(fle
     assert "x-server-2 are left running, though mlflow_aws_server_count is 1." in " ".join(cloud.output.split())
 
 
+@pytest.mark.parametrize("there, keys, refused", [
+    ([instance(1)], [], "The instances x-server-1 are there, but the private key"),
+    ([], [{"tags": {"mlflow_aws_name": "y"}}], "The account has a key pair x that this deployment did not make"),
+    ([], [{"tags": {}}], "The account has a key pair x that this deployment did not make"),
+    ([], [{"tags": {"mlflow_aws_name": "x"}}], ""),
+    ([], [], ""),
+])  # fmt: skip
+def test_a_controller_without_the_key_makes_no_second_one(tmp_path, there, keys, refused):
+    """Otherwise the new host takes another key than those that are there, and the account's key pair is another."""
+    cloud = Pretended(tmp_path, [
+        {"module": INFO, "answers": [{"instances": there}]},
+        {"module": "amazon.aws.ec2_key_info", "answers": [{"keypairs": keys}]},
+    ])  # fmt: skip
+    given = {"ec2_name": "x", "ec2_count": 2, "ec2_ssh_private_key_file": str(tmp_path / "key")}
+    code = cloud.run("ec2", given, tasks_from="prepare")
+    assert (code != 0) == bool(refused), cloud.output
+    assert refused in " ".join(cloud.output.split())
+    assert not (tmp_path / "key").exists()
+
+
 BUCKET, BUCKET_INFO = "amazon.aws.s3_bucket", "amazon.aws.s3_bucket_info"
 
 
