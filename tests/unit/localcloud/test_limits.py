@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from cloud import REGION, Cloud  # noqa: E402
 
+from localcloud.api import secrets_manager  # noqa: E402
 from localcloud.api.rds_catalogue import class_memory  # noqa: E402
 
 
@@ -148,3 +150,18 @@ def test_storage_grows_and_stops_growing(cloud, database):
 def test_postgresql_has_less_than_the_memory_of_its_class(name, fewest, most):
     """Measured on AWS: https://gist.github.com/guizmaii/1cacffef793c2ba9645083c3e18b3d8c"""
     assert fewest <= class_memory(name) // 9531392 <= most
+
+
+# -- Secrets Manager -------------------------------------------------------------------------------------------------
+
+
+def test_a_secret_that_was_deleted_for_good_keeps_its_name_for_a_while(cloud, monkeypatch):
+    monkeypatch.setattr(secrets_manager, "lingering_seconds", 1.0)
+    client = cloud.client("secretsmanager")
+    client.create_secret(Name="lingers", SecretString="{}")
+    client.delete_secret(SecretId="lingers", ForceDeleteWithoutRecovery=True)
+    code, _message = refusal(client.create_secret, Name="lingers", SecretString="{}")
+    assert code == "InvalidRequestException"
+    client.create_secret(Name="another", SecretString="{}")
+    time.sleep(1.1)
+    client.create_secret(Name="lingers", SecretString="{}")
