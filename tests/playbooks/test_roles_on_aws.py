@@ -61,23 +61,25 @@ def database(cloud, run, network):
 def run(cloud, playbook, tmp_path):
     """Runs roles; answers with how many tasks changed something and the output in one line."""
 
-    def run(*roles, fails=False, arguments=(), **variables):
+    def run(*roles, fails=False, arguments=(), environment=None, **variables):
         key, secret = cloud.root
+        given = {
+            "roles": roles,
+            "mlflow_aws_name": "mlflow",
+            "mlflow_aws_region": REGION,
+            "mlflow_aws_allowed_cidrs": ["203.0.113.0/24"],
+            "mlflow_aws_endpoint_url": f"https://127.0.0.1:{cloud.api.ports[0]}",
+            "mlflow_aws_ca_bundle": str(cloud.config.ca_file),
+            "mlflow_aws_access_key": key,
+            "mlflow_aws_secret_key": secret,
+            "ec2_ssh_private_key_file": str(tmp_path / "key"),
+            **variables,
+        }
         code, output = playbook(
             "tests/playbooks/roles.yml",
             *arguments,
-            variables={
-                "roles": roles,
-                "mlflow_aws_name": "mlflow",
-                "mlflow_aws_region": REGION,
-                "mlflow_aws_allowed_cidrs": ["203.0.113.0/24"],
-                "mlflow_aws_endpoint_url": f"https://127.0.0.1:{cloud.api.ports[0]}",
-                "mlflow_aws_ca_bundle": str(cloud.config.ca_file),
-                "mlflow_aws_access_key": key,
-                "mlflow_aws_secret_key": secret,
-                "ec2_ssh_private_key_file": str(tmp_path / "key"),
-                **variables,
-            },
+            variables={name: value for name, value in given.items() if value is not None},
+            environment=environment,
         )
         assert code == (2 if fails else 0) and "Traceback" not in output, output
         return int(re.search(r"changed=(\d+)", output)[1]), " ".join(output.split())
@@ -252,3 +254,19 @@ def test_tags_and_policies_of_others_stay_and_are_no_change(cloud, run, network,
     assert (changed, attached()) == (1, [policy])
     run("iam", iam_state="absent")
     assert iam.list_roles()["Roles"] == []
+
+
+# -- who is asking ---------------------------------------------------------------------------------------------------
+
+
+def test_a_profile_beside_keys_in_the_environment(run, tmp_path, cloud):
+    key, secret = cloud.root
+    config = tmp_path / "config"
+    config.write_text(f"[profile research]\naws_access_key_id = {key}\naws_secret_access_key = {secret}\n")
+    others = {"AWS_CONFIG_FILE": str(config), "AWS_ACCESS_KEY_ID": "AKIAOTHER", "AWS_SECRET_ACCESS_KEY": "x", "AWS_SESSION_TOKEN": "x"}
+    run("iam", iam_state="absent", environment=others, mlflow_aws_profile="research", mlflow_aws_access_key=None,
+        mlflow_aws_secret_key=None)
+
+
+def test_keys_beside_a_profile_in_the_environment(run):
+    run("iam", iam_state="absent", environment={"AWS_PROFILE": "nobody"})
