@@ -72,7 +72,7 @@ CASES = {
     ),
     "an unknown database class": ({"mlflow_aws_database_class": "db.z9.tiny"}, "rds_max_connections"),
     "a PostgreSQL that is too old": ({"mlflow_aws_database_version": "11"}, "give a major version of PostgreSQL from 14"),
-    "storage that grows by less than a tenth": ({"rds_max_allocated_storage": 21}, "rds_max_allocated_storage is 21 (22 or more, or"),
+    "storage that grows by less than a tenth": ({"rds_max_allocated_storage": 21}, "is 21 (22 or more, or"),
     "IOPS of a small storage": ({"rds_iops": 13000}, "rds_iops is 13000 and rds_storage_throughput is 0"),
     "MLflow before 3.16.1": (
         {"mlflow_server_version": "3.16.0", "mlflow_server_allow_unlocked": True},
