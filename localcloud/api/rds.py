@@ -15,21 +15,27 @@ import copy
 import hashlib
 import re
 import secrets
+import time
 from collections.abc import Iterator
 from typing import Any
 
 from moto.ec2.models import ec2_backends
+from moto.logs.models import logs_backends
 from moto.rds import models, responses
 from moto.rds.models import rds_backends
 
 from ..model import Database, Snapshot
-from . import ec2
+from . import ec2, iam
 from .identity import ACCOUNT
 from .rds_catalogue import MAJORS, MINORS, PARAMETERS, allowed, class_memory
 from .wire import AwsError, Call
 
 #: Set at start: what makes endpoint names of two clouds differ.
 cloud_id = ""
+
+#: How long a database is "storage-optimization" after its storage has grown. On AWS these are hours.
+storage_optimization_seconds = 120.0
+_LINKED_ROLE = f"arn:aws:iam::{ACCOUNT}:role/aws-service-role/rds.amazonaws.com/AWSServiceRoleForRDS"
 
 #: ModifyDBInstance: what waits for the maintenance window unless ApplyImmediately is true. Response name -> attribute.
 _DEFERRED = {
@@ -112,8 +118,8 @@ def _check_storage(size: int, params: dict[str, Any], kind: str, before: int = 0
         raise AwsError("InvalidParameterCombination", f"Max storage size must be at least 10% greater than the current storage "
                        f"size: {most}")
     if before and size != before and size * 10 < before * 11:
-        raise AwsError("InvalidParameterCombination", f"The allocated storage must be increased by at least 10%, from {before} to "
-                       f"{size} it is less.")
+        raise AwsError("InvalidParameterCombination", f"The allocated storage must be increased by at least 10%, from {before} "
+                       f"to {size} it is less.")
     if kind != "gp3":
         return
     for name, fewest in (("Iops", 12000), ("StorageThroughput", 500)):
@@ -176,6 +182,22 @@ def check_create(call: Call) -> None:
     _check_identifier(call)
     _check_network(call)
     _check_parameter_group(call.region, params.get("DBParameterGroupName"), params.get("EngineVersion") or MAJORS[0])
+    _check_linked_role(call)
+
+
+def _check_linked_role(call: Call) -> None:
+    """
+    The first database of an account has RDS make its service-linked role, in the name of the caller.
+
+    https://docs.aws.amazon.com/AmazonRDS/latest/UserGuide/UsingWithRDS.IAM.ServiceLinkedRoles.html
+    """
+    backend = rds_backends[ACCOUNT]["us-east-1"]
+    if getattr(backend, "lc_linked_role", False) or any(found.databases for _, found in backends()):
+        return
+    if not iam.may(call.principal, "iam:CreateServiceLinkedRole", _LINKED_ROLE):
+        raise AwsError("InvalidParameterValue", "Unable to create the resource. Verify that you have permission to create "
+                       "service linked role. Otherwise wait and try again later")
+    backend.lc_linked_role = True
 
 
 def _check_identifier(call: Call) -> None:
@@ -243,7 +265,7 @@ def check_modify(call: Call) -> None:
     params = call.params
     database = _database(call.region, params.get("DBInstanceIdentifier", ""))
     # "Stopping an Amazon RDS DB instance temporarily", limitations: a stopped DB instance can't be modified.
-    _check_state(database, "available", "modifying")
+    _check_state(database, "available", "modifying", "storage-optimization")
     _refuse_common(params)
     if params.get("DBInstanceClass"):
         _check_class(params["DBInstanceClass"])
@@ -262,6 +284,9 @@ def check_modify(call: Call) -> None:
     if size is not None and int(size) < database.allocated_storage:
         raise AwsError("InvalidParameterCombination", "Requested storage size can't be less than the current size.")
     before = int(database.allocated_storage)
+    if size is not None and int(size) != before and database.status == "storage-optimization":
+        raise AwsError("InvalidParameterCombination", "You can't currently modify the storage of this DB instance because the "
+                       "previous storage change is being optimized.")
     _check_storage(int(size or before), params, params.get("StorageType") or database.storage_type, before)
     _check_parameter_group(call.region, params.get("DBParameterGroupName"), database.engine_version)
     backend = ec2_backends[ACCOUNT][call.region]
@@ -284,17 +309,29 @@ def check_delete(call: Call) -> None:
         raise AwsError(
             "InvalidParameterCombination", "FinalDBSnapshotIdentifier is required unless SkipFinalSnapshot is "
             "specified.")
-    if final and database.status not in ("available", "modifying"):
+    if final and database.status not in ("available", "modifying", "storage-optimization"):
         raise AwsError("InvalidDBInstanceState", f"A final snapshot needs a running database, and "
                        f"{database.db_instance_identifier} is {database.status}.")
 
 
 def check_snapshot(call: Call) -> None:
-    _check_state(_database(call.region, call.params.get("DBInstanceIdentifier", "")), "available")
+    _check_state(_database(call.region, call.params.get("DBInstanceIdentifier", "")), "available", "storage-optimization")
 
 
 def check_reboot(call: Call) -> None:
-    _check_state(_database(call.region, call.params.get("DBInstanceIdentifier", "")), "available")
+    _check_state(_database(call.region, call.params.get("DBInstanceIdentifier", "")), "available", "storage-optimization")
+
+
+def _is_optimizing(database: Any) -> bool:
+    """ "Increasing DB instance storage capacity": usable, but not available, until its storage is optimized. """
+    return database.lc.get("optimizing_until", 0) > time.time()
+
+
+def end_optimizing(call: Call) -> None:
+    for _, backend in backends():
+        for database in backend.databases.values():
+            if database.status == "storage-optimization" and not _is_optimizing(database):
+                database.status = "available"
 
 
 def check_restore(call: Call) -> None:
@@ -385,6 +422,7 @@ def check_parameters(call: Call) -> None:
 
 
 CHECKS = {
+    "DescribeDBInstances": end_optimizing,
     "CreateDBInstance": check_create,
     "ModifyDBInstance": check_modify,
     "DeleteDBInstance": check_delete,
@@ -457,6 +495,7 @@ def _create_db_instance(self: Any, db_kwargs: Any) -> Any:
     except BaseException:
         self.databases.pop(database.db_instance_identifier, None)
         raise
+    _log_groups(self, database)
     eni.requester_managed = True
     eni.status = "in-use"
     database.availability_zone = subnet.availability_zone
@@ -476,6 +515,15 @@ def _create_db_instance(self: Any, db_kwargs: Any) -> Any:
         "reason": "",
     }
     return database
+
+
+def _log_groups(self: Any, database: Any) -> None:
+    """ "Publishing PostgreSQL logs to Amazon CloudWatch Logs": RDS makes the groups, without an end, and leaves them. """
+    logs = logs_backends[ACCOUNT][self.region_name]
+    for kind in database.enabled_cloudwatch_logs_exports or []:
+        name = f"/aws/rds/instance/{database.db_instance_identifier}/{kind}"
+        if name not in logs.groups:
+            logs.create_log_group(name, {})
 
 
 def _key_uuid(region: str) -> str:
@@ -516,6 +564,7 @@ def _modify_db_instance(self: Any, db_instance_identifier: str, db_kwargs: Any) 
                  "manage_master_user_password"):
         kwargs.pop(name, None)
     _modify(self, db_instance_identifier, kwargs)
+    _log_groups(self, database)
     if "vpc_security_group_ids" in kwargs:
         eni_groups(database)
     database.pending_modified_values.update(wanted)
@@ -767,11 +816,15 @@ def report_database(identifier: str, status: str, changes: int | None, reason: s
     database.status = status
     database.lc["reason"] = reason
     if status in ("available", "stopped"):
+        if database.lc["applying"].get("AllocatedStorage"):
+            database.lc["optimizing_until"] = time.time() + storage_optimization_seconds
         for public, value in database.lc["applying"].items():
             database.pending_modified_values.pop(public, None)
             if value is not None:
                 setattr(database, _DEFERRED[public], value)
         database.lc["applying"] = {}
+    if status == "available" and _is_optimizing(database):
+        database.status = "storage-optimization"
     return before != (database.status, database.pending_modified_values, reason)
 
 
@@ -817,7 +870,7 @@ def desired_databases() -> tuple[Database, ...]:
                 Database(
                     identifier=d.db_instance_identifier,
                     region=region,
-                    status=d.status,
+                    status="available" if d.status == "storage-optimization" else d.status,
                     engine_version=d.engine_version,
                     endpoint=d.address,
                     private_ip=eni.private_ip_address,

@@ -60,12 +60,12 @@ def _delete_secret(
 
 def _create_secret(self: Any, name: str, *args: Any, **kwargs: Any) -> Any:
     """
-    DeleteSecret, ForceDeleteWithoutRecovery: the deletion is a job in the background, and until it is done CreateSecret of that name
-    fails; "use appropriate back off and retry logic".
+    DeleteSecret, ForceDeleteWithoutRecovery: the deletion is a job in the background, and until it is done CreateSecret of that
+    name fails; "use appropriate back off and retry logic".
     """
     if _lingering.get((self.account_id, self.region_name, name), 0) > time.monotonic():
-        raise AwsError("InvalidRequestException", "You can't create this secret because a secret with this name is already scheduled "
-                       "for deletion.")
+        raise AwsError("InvalidRequestException", "You can't create this secret because a secret with this name is already "
+                       "scheduled for deletion.")
     return _create(self, name, *args, **kwargs)
 
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import re
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -64,7 +65,7 @@ def run(cloud, playbook, tmp_path):
     def run(*roles, fails=False, arguments=(), environment=None, **variables):
         key, secret = cloud.root
         given = {
-            "roles": roles,
+            "wanted_roles": roles,
             "mlflow_aws_name": "mlflow",
             "mlflow_aws_region": REGION,
             "mlflow_aws_allowed_cidrs": ["203.0.113.0/24"],
@@ -164,10 +165,29 @@ def test_a_minor_version_that_rds_has_raised_is_left(cloud, run, network, databa
     assert "mlflow_aws_database_version (rds_engine_version) is '15', and the database mlflow runs PostgreSQL 17.6" in output
 
 
+def test_logs_are_kept_for_as_long_as_asked_and_go_with_the_data(cloud, run, network, database):
+    logs = cloud.client("logs")
+
+    def groups():
+        found = logs.describe_log_groups(logGroupNamePrefix="/aws/rds/instance/mlflow/")["logGroups"]
+        return {group["logGroupName"].rsplit("/")[-1]: group.get("retentionInDays") for group in found}
+
+    assert groups() == {"postgresql": None, "upgrade": None}
+    changed, _output = run("rds", rds_log_retention_days=30, **network)
+    assert (changed, groups()) == (1, {"postgresql": 30, "upgrade": 30})
+    changed, _output = run("rds", rds_log_retention_days=30, **network)
+    assert changed == 0
+    run("rds", rds_state="absent", rds_destroy_data=True, **network)
+    assert groups() == {}
+
+
 def test_storage_that_rds_refuses_and_storage_that_it_takes(cloud, run, network, database):
     _changed, output = run("rds", rds_allocated_storage=21, fails=True, **network)
     assert "rds_allocated_storage is 21, and the database mlflow has 20 GiB" in output
+    began = time.monotonic()
     changed, _output = run("rds", rds_allocated_storage=400, rds_max_allocated_storage=0, **network)
+    # It serves; the module would have waited for the end of it.
+    assert database()["DBInstanceStatus"] == "storage-optimization" and time.monotonic() - began < 100
     found = database()
     assert (changed, found["AllocatedStorage"], found.get("MaxAllocatedStorage")) == (1, 400, None)
     assert (found["Iops"], found["StorageThroughput"]) == (12000, 500)
@@ -207,6 +227,34 @@ def test_the_parameter_groups_of_former_versions_go_with_the_database(cloud, run
     assert {name for name in left if name.startswith("mlflow")} == {"mlflow-postgres15-mine", "mlflow-postgres16"}
 
 
+# -- instances -------------------------------------------------------------------------------------------------------
+
+
+def test_a_type_that_an_instance_cannot_become_stops_nothing(cloud, run, tmp_path):
+    """It is placed where its type can be had, and another type is refused while it runs."""
+    ec2, iam = cloud.client("ec2", region="us-east-1"), cloud.client("iam")
+    subnets = {subnet["AvailabilityZone"]: subnet["SubnetId"] for subnet in ec2.describe_subnets()["Subnets"]}
+    iam.create_instance_profile(InstanceProfileName="fleet")
+    given = {
+        "mlflow_aws_name": "fleet",
+        "mlflow_aws_region": "us-east-1",
+        "ec2_subnet_ids": [subnets["us-east-1e"], subnets["us-east-1b"]],
+        "ec2_security_group_ids": [ec2.describe_security_groups()["SecurityGroups"][0]["GroupId"]],
+        "ec2_instance_profile": "fleet",
+    }
+
+    def instance():
+        found = ec2.describe_instances(Filters=[{"Name": "tag:mlflow_aws_name", "Values": ["fleet"]}])["Reservations"]
+        return found[0]["Instances"][0]
+
+    run("ec2", ec2_instance_type="t3.small", **given)
+    assert (instance()["State"]["Name"], instance()["Placement"]["AvailabilityZone"]) == ("running", "us-east-1b")
+    _changed, output = run("ec2", ec2_instance_type="t4g.small", fails=True, **given)
+    assert "It can't become t4g.small (mlflow_aws_instance_type, ec2_instance_type), which is for arm64" in output
+    assert (instance()["State"]["Name"], instance()["InstanceType"]) == ("running", "t3.small")
+    ec2.terminate_instances(InstanceIds=[instance()["InstanceId"]])
+
+
 # -- what somebody else has put there --------------------------------------------------------------------------------
 
 
@@ -214,7 +262,7 @@ def test_tags_and_policies_of_others_stay_and_are_no_change(cloud, run, network,
     roles = ("network", "s3", "iam")
     run(*roles)
     ec2, s3, iam, rds = (cloud.client(service) for service in ("ec2", "s3", "iam", "rds"))
-    tag, key = {"Key": "cost-centre", "Value": "7"}, "cost-centre"
+    tag = {"Key": "cost-centre", "Value": "7"}
     groups = ec2.describe_security_groups(Filters=[{"Name": "group-name", "Values": ["mlflow-server", "mlflow-database"]}])
     ids = [group["GroupId"] for group in groups["SecurityGroups"]]
     ec2.create_tags(Resources=ids, Tags=[tag])
@@ -263,10 +311,13 @@ def test_a_profile_beside_keys_in_the_environment(run, tmp_path, cloud):
     key, secret = cloud.root
     config = tmp_path / "config"
     config.write_text(f"[profile research]\naws_access_key_id = {key}\naws_secret_access_key = {secret}\n")
-    others = {"AWS_CONFIG_FILE": str(config), "AWS_ACCESS_KEY_ID": "AKIAOTHER", "AWS_SECRET_ACCESS_KEY": "x", "AWS_SESSION_TOKEN": "x"}
+    others = {"AWS_ACCESS_KEY_ID": "AKIAOTHER", "AWS_SECRET_ACCESS_KEY": "x", "AWS_SESSION_TOKEN": "x"}
+    others["AWS_CONFIG_FILE"] = str(config)
     run("iam", iam_state="absent", environment=others, mlflow_aws_profile="research", mlflow_aws_access_key=None,
         mlflow_aws_secret_key=None)
 
 
-def test_keys_beside_a_profile_in_the_environment(run):
-    run("iam", iam_state="absent", environment={"AWS_PROFILE": "nobody"})
+def test_keys_beside_a_profile_in_the_environment(run, tmp_path):
+    config = tmp_path / "config"
+    config.write_text("[profile other]\naws_access_key_id = AKIAOTHER\naws_secret_access_key = x\n")
+    run("iam", iam_state="absent", environment={"AWS_PROFILE": "other", "AWS_CONFIG_FILE": str(config)})

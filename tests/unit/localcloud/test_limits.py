@@ -4,18 +4,22 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import time
 from pathlib import Path
 
 import pytest
 from botocore.exceptions import ClientError
+from moto.rds.models import rds_backends
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from cloud import REGION, Cloud  # noqa: E402
 
+from localcloud.api import rds as rds_of_cloud  # noqa: E402
 from localcloud.api import secrets_manager  # noqa: E402
+from localcloud.api.identity import ACCOUNT  # noqa: E402
 from localcloud.api.rds_catalogue import class_memory  # noqa: E402
 
 
@@ -152,6 +156,39 @@ def test_postgresql_has_less_than_the_memory_of_its_class(name, fewest, most):
     assert fewest <= class_memory(name) // 9531392 <= most
 
 
+def test_storage_that_has_grown_is_optimized_for_a_while(cloud, database, monkeypatch):
+    monkeypatch.setattr(rds_of_cloud, "storage_optimization_seconds", 2.0)
+    rds = cloud.client("rds")
+    rds.modify_db_instance(DBInstanceIdentifier="limits", AllocatedStorage=200, ApplyImmediately=True)
+    assert database()["DBInstanceStatus"] == "storage-optimization"
+    refusal(rds.modify_db_instance, DBInstanceIdentifier="limits", AllocatedStorage=300, ApplyImmediately=True)
+    rds.modify_db_instance(DBInstanceIdentifier="limits", MasterUserPassword="another-horse-42", ApplyImmediately=True)
+    assert database()["DBInstanceStatus"] == "storage-optimization"
+    time.sleep(2.1)
+    assert database()["DBInstanceStatus"] == "available"
+
+
+def test_the_first_database_of_an_account_has_rds_make_its_role(cloud, monkeypatch):
+    monkeypatch.delattr(rds_backends[ACCOUNT]["us-east-1"], "lc_linked_role", raising=False)
+    iam, by = cloud.client("iam"), {}
+    for name, actions in (("poor", ["rds:*", "ec2:*"]), ("rich", ["rds:*", "ec2:*", "iam:CreateServiceLinkedRole"])):
+        iam.create_user(UserName=name)
+        document = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": actions, "Resource": "*"}]}
+        iam.put_user_policy(UserName=name, PolicyName="x", PolicyDocument=json.dumps(document))
+        key = iam.create_access_key(UserName=name)["AccessKey"]
+        by[name] = cloud.client("rds", (key["AccessKeyId"], key["SecretAccessKey"]))
+    wanted = {
+        "Engine": "postgres", "DBInstanceClass": "db.t4g.small", "MasterUsername": "mladmin", "AllocatedStorage": 20,
+        "MasterUserPassword": "correct-horse-42",
+    }  # fmt: skip
+    _code, message = refusal(by["poor"].create_db_instance, DBInstanceIdentifier="first", **wanted)
+    assert "service linked role" in message
+    by["rich"].create_db_instance(DBInstanceIdentifier="first", **wanted)
+    by["poor"].create_db_instance(DBInstanceIdentifier="second", **wanted)
+    for name in ("first", "second"):
+        by["rich"].delete_db_instance(DBInstanceIdentifier=name, SkipFinalSnapshot=True)
+
+
 # -- Secrets Manager -------------------------------------------------------------------------------------------------
 
 
@@ -165,3 +202,30 @@ def test_a_secret_that_was_deleted_for_good_keeps_its_name_for_a_while(cloud, mo
     client.create_secret(Name="another", SecretString="{}")
     time.sleep(1.1)
     client.create_secret(Name="lingers", SecretString="{}")
+
+
+# -- EC2 -------------------------------------------------------------------------------------------------------------
+
+IMAGE = "ami-0de6131300000001"
+
+
+def test_a_type_for_other_processors(cloud):
+    ec2 = cloud.client("ec2")
+    code, _message = refusal(ec2.run_instances, ImageId=IMAGE, MinCount=1, MaxCount=1, InstanceType="t4g.small")
+    assert code == "InvalidParameterValue"
+    name = ec2.run_instances(ImageId=IMAGE, MinCount=1, MaxCount=1, InstanceType="t3.small")["Instances"][0]["InstanceId"]
+    ec2.stop_instances(InstanceIds=[name])
+    code, _message = refusal(ec2.modify_instance_attribute, InstanceId=name, InstanceType={"Value": "t4g.small"})
+    assert code == "InvalidParameterValue"
+    ec2.modify_instance_attribute(InstanceId=name, InstanceType={"Value": "t3.medium"})
+    ec2.terminate_instances(InstanceIds=[name])
+
+
+def test_a_zone_without_the_type(cloud):
+    ec2 = cloud.client("ec2", region="us-east-1")
+    subnets = {subnet["AvailabilityZone"]: subnet["SubnetId"] for subnet in ec2.describe_subnets()["Subnets"]}
+    wanted = {"ImageId": IMAGE, "MinCount": 1, "MaxCount": 1, "InstanceType": "t3.small"}
+    code, message = refusal(ec2.run_instances, SubnetId=subnets["us-east-1e"], **wanted)
+    assert code == "Unsupported" and "us-east-1a" in message
+    (made,) = ec2.run_instances(SubnetId=subnets["us-east-1a"], **wanted)["Instances"]
+    ec2.terminate_instances(InstanceIds=[made["InstanceId"]])
