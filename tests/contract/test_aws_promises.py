@@ -23,6 +23,7 @@ INSTANCE = {
     "item": "mlflow-server-1",
     "__ec2_ami": {"image_id": "ami-1", "root_device_name": "/dev/sda1", "name": "debian"},
     "ec2_subnet_ids": ["subnet-1"],
+    "__ec2_type": {"known": False},
     "ec2_security_group_ids": ["sg-1"],
     "ec2_instance_profile": "mlflow",
 }
