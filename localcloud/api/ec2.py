@@ -27,6 +27,7 @@ from moto.ec2.models import (
     subnets,
     vpcs,
 )
+from moto.ec2.models.instance_types import INSTANCE_TYPE_OFFERINGS, INSTANCE_TYPES
 from moto.ec2.responses.security_groups import SecurityGroups
 
 from ..model import Instance, Rule, SecurityGroup, Vpc
@@ -376,6 +377,24 @@ def _true(value: Any) -> bool:
     return value is True or str(value).lower() == "true"
 
 
+def _check_architecture(kind: str, architecture: str) -> None:
+    """ "Compatibility for changing the instance type", and RunInstances: the processors are those of the image. """
+    if kind not in INSTANCE_TYPES:
+        raise AwsError("InvalidParameterValue", f"Invalid value '{kind}' for InstanceType.")
+    takes = INSTANCE_TYPES[kind]["ProcessorInfo"]["SupportedArchitectures"]
+    if architecture not in takes:
+        raise AwsError("InvalidParameterValue", f"The architecture '{','.join(takes)}' of the specified instance type does not "
+                       f"match the architecture '{architecture}' of the specified AMI.")
+
+
+def _check_zone(kind: str, region: str, zone: str) -> None:
+    offers = INSTANCE_TYPE_OFFERINGS["availability-zone"].get(region, [])
+    zones = sorted(offer["Location"] for offer in offers if offer["InstanceType"] == kind)
+    if zone not in zones:
+        raise AwsError("Unsupported", f"Your requested instance type ({kind}) is not supported in your requested Availability "
+                       f"Zone ({zone}). Please retry your request by choosing {', '.join(zones)}.")
+
+
 def check_run_instances(call: Call) -> None:
     """RunInstances: what AWS validates and moto doesn't, and what the local cloud hasn't got."""
     params = call.params
@@ -385,6 +404,8 @@ def check_run_instances(call: Call) -> None:
     image_id = params.get("ImageId", "")
     if image_id not in images.IMAGES:
         raise AwsError("InvalidAMIID.NotFound", f"The image id '[{image_id}]' does not exist")
+    kind = params.get("InstanceType") or "m1.small"
+    _check_architecture(kind, backend.amis[image_id].architecture)
     key = params.get("KeyName")
     if key and key not in backend.key_pairs:
         raise AwsError("InvalidKeyPair.NotFound", f"The key pair '{key}' does not exist")
@@ -406,6 +427,8 @@ def check_run_instances(call: Call) -> None:
         subnet_id = params.get("SubnetId") or next(
             (n["SubnetId"] for n in params.get("NetworkInterfaces", []) if n.get("SubnetId")), None)
         vpc_id = backend.get_subnet(subnet_id).vpc_id if subnet_id else backend.default_vpc.id
+        if subnet_id:
+            _check_zone(kind, call.region, backend.get_subnet(subnet_id).availability_zone)
         refuse_overlap(call.region, vpc_id)
 
 
@@ -449,6 +472,9 @@ def check_modify_instance(call: Call) -> None:
         instance = ec2_backends[ACCOUNT][call.region].get_instance(call.params["InstanceId"])
         if instance.state != "stopped":
             raise AwsError("IncorrectInstanceState", f"The instance '{instance.id}' is not in the 'stopped' state.")
+        kind = call.params.get("InstanceType")
+        if kind:
+            _check_architecture(kind["Value"] if isinstance(kind, dict) else kind, instance.architecture)
 
 
 CHECKS = {

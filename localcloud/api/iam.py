@@ -214,6 +214,14 @@ def authorize(call: Call) -> None:
         raise _denied(call, action)
 
 
+def may(principal: Principal, action: str, resource: str) -> bool:
+    """Whether a caller may do what a service does in the caller's name."""
+    if principal.is_root:
+        return True
+    effects = [evaluate(document, Request(action, resource, principal.names(), {})) for document in principal.policies()]
+    return Effect.DENY not in effects and Effect.ALLOW in effects
+
+
 def _resource(call: Call) -> str | None:
     params = call.params
     if call.service == "secretsmanager":

@@ -5,8 +5,8 @@ RDS as AWS documents it: where moto differs, and where a call now waits for the 
 
 Differences from AWS that stay: Multi-AZ is an attribute only, nothing is redundant; no automated backups and no
 point-in-time restore; a change that isn't applied at once stays pending until a call with ApplyImmediately, for
-there is no maintenance window; storage size, type and throughput are attributes only; the engine version is shown as
-it was asked for ("17" stays "17"); a database's name is unique in the whole cloud, not per region.
+there is no maintenance window; storage size, type and throughput are attributes only; the minor version is an attribute
+only; a database's name is unique in the whole cloud, not per region.
 """
 
 from __future__ import annotations
@@ -15,21 +15,27 @@ import copy
 import hashlib
 import re
 import secrets
+import time
 from collections.abc import Iterator
 from typing import Any
 
 from moto.ec2.models import ec2_backends
+from moto.logs.models import logs_backends
 from moto.rds import models, responses
 from moto.rds.models import rds_backends
 
 from ..model import Database, Snapshot
-from . import ec2
+from . import ec2, iam
 from .identity import ACCOUNT
-from .rds_catalogue import MAJORS, PARAMETERS, allowed, class_memory
+from .rds_catalogue import MAJORS, MINORS, PARAMETERS, allowed, class_memory
 from .wire import AwsError, Call
 
 #: Set at start: what makes endpoint names of two clouds differ.
 cloud_id = ""
+
+#: How long a database is "storage-optimization" after its storage has grown. On AWS these are hours.
+storage_optimization_seconds = 120.0
+_LINKED_ROLE = f"arn:aws:iam::{ACCOUNT}:role/aws-service-role/rds.amazonaws.com/AWSServiceRoleForRDS"
 
 #: ModifyDBInstance: what waits for the maintenance window unless ApplyImmediately is true. Response name -> attribute.
 _DEFERRED = {
@@ -80,10 +86,51 @@ def _check_password(password: str) -> None:
         )
 
 
+def _whole_version(version: str) -> str:
+    """EngineVersion: a major version is its newest minor one."""
+    return MINORS[version][-1] if version in MINORS else version
+
+
 def _check_version(version: str) -> str:
-    if version.split(".")[0] not in MAJORS or not re.fullmatch(r"\d+(\.\d+)?", version):
+    if version not in MAJORS and version not in MINORS.get(version.split(".")[0], ()):
         raise AwsError("InvalidParameterCombination", f"Cannot find version {version} for postgres")
     return version
+
+
+def _check_upgrade(before: str, version: str) -> None:
+    """ "Upgrading the PostgreSQL DB engine": there is no way back, from a minor version neither. """
+    after = _whole_version(_check_version(version))
+    if [int(part) for part in after.split(".")] < [int(part) for part in before.split(".")]:
+        raise AwsError("InvalidParameterCombination", f"Cannot upgrade postgres from {before} to {version}")
+    if after.split(".")[0] != before.split(".")[0]:
+        raise AwsError("InvalidParameterCombination", "The local cloud has no upgrade to another major version.")
+
+
+def _check_storage(size: int, params: dict[str, Any], kind: str, before: int = 0) -> None:
+    """
+    What RDS for PostgreSQL takes for storage of the type gp3, and how far it may grow.
+
+    https://docs.aws.amazon.com/AmazonRDS/latest/UserGuide/CHAP_Storage.html
+    https://docs.aws.amazon.com/AmazonRDS/latest/UserGuide/USER_PIOPS.Autoscaling.html
+    """
+    most = int(params.get("MaxAllocatedStorage") or 0)
+    if most and most != size and most * 10 < size * 11:
+        raise AwsError("InvalidParameterCombination", f"Max storage size must be at least 10% greater than the current storage "
+                       f"size: {most}")
+    if before and size != before and size * 10 < before * 11:
+        raise AwsError("InvalidParameterCombination", f"The allocated storage must be increased by at least 10%, from {before} "
+                       f"to {size} it is less.")
+    if kind != "gp3":
+        return
+    for name, fewest in (("Iops", 12000), ("StorageThroughput", 500)):
+        value = int(params.get(name) or 0)
+        # Below 400 GiB what is there anyhow may be named.
+        if value and size < 400 and value not in (3000, 125):
+            raise AwsError("InvalidParameterCombination", f"You can't specify {name} for engine postgres and a storage size less "
+                           "than 400.")
+        if value and size >= 400 and value < fewest:
+            raise AwsError("InvalidParameterCombination", f"{name} must be at least {fewest} for a storage of 400 GiB and more: "
+                           f"{value}")
 
 
 def _refuse_common(params: dict[str, Any]) -> None:
@@ -131,9 +178,26 @@ def check_create(call: Call) -> None:
     if size is not None and int(size) < 20:
         raise AwsError("InvalidParameterCombination", "Invalid storage size for engine name postgres and storage type "
                        f"gp3: {size}")
+    _check_storage(int(size or 20), params, params.get("StorageType") or "gp3")
     _check_identifier(call)
     _check_network(call)
     _check_parameter_group(call.region, params.get("DBParameterGroupName"), params.get("EngineVersion") or MAJORS[0])
+    _check_linked_role(call)
+
+
+def _check_linked_role(call: Call) -> None:
+    """
+    The first database of an account has RDS make its service-linked role, in the name of the caller.
+
+    https://docs.aws.amazon.com/AmazonRDS/latest/UserGuide/UsingWithRDS.IAM.ServiceLinkedRoles.html
+    """
+    backend = rds_backends[ACCOUNT]["us-east-1"]
+    if getattr(backend, "lc_linked_role", False) or any(found.databases for _, found in backends()):
+        return
+    if not iam.may(call.principal, "iam:CreateServiceLinkedRole", _LINKED_ROLE):
+        raise AwsError("InvalidParameterValue", "Unable to create the resource. Verify that you have permission to create "
+                       "service linked role. Otherwise wait and try again later")
+    backend.lc_linked_role = True
 
 
 def _check_identifier(call: Call) -> None:
@@ -200,15 +264,15 @@ def _check_state(database: Any, *states: str) -> None:
 def check_modify(call: Call) -> None:
     params = call.params
     database = _database(call.region, params.get("DBInstanceIdentifier", ""))
-    _check_state(database, "available", "modifying", "stopped")
+    # "Stopping an Amazon RDS DB instance temporarily", limitations: a stopped DB instance can't be modified.
+    _check_state(database, "available", "modifying", "storage-optimization")
     _refuse_common(params)
     if params.get("DBInstanceClass"):
         _check_class(params["DBInstanceClass"])
     if params.get("MasterUserPassword"):
         _check_password(params["MasterUserPassword"])
-    version = params.get("EngineVersion")
-    if version and _check_version(version).split(".")[0] != database.engine_version.split(".")[0]:
-        raise AwsError("InvalidParameterCombination", "The local cloud has no upgrade to another major version.")
+    if params.get("EngineVersion"):
+        _check_upgrade(database.engine_version, params["EngineVersion"])
     if params.get("NewDBInstanceIdentifier"):
         raise AwsError("InvalidParameterCombination", "The local cloud can't rename databases.")
     if params.get("DBPortNumber") and int(params["DBPortNumber"]) != database.port:
@@ -219,6 +283,11 @@ def check_modify(call: Call) -> None:
     size = params.get("AllocatedStorage")
     if size is not None and int(size) < database.allocated_storage:
         raise AwsError("InvalidParameterCombination", "Requested storage size can't be less than the current size.")
+    before = int(database.allocated_storage)
+    if size is not None and int(size) != before and database.status == "storage-optimization":
+        raise AwsError("InvalidParameterCombination", "You can't currently modify the storage of this DB instance because the "
+                       "previous storage change is being optimized.")
+    _check_storage(int(size or before), params, params.get("StorageType") or database.storage_type, before)
     _check_parameter_group(call.region, params.get("DBParameterGroupName"), database.engine_version)
     backend = ec2_backends[ACCOUNT][call.region]
     for group_id in params.get("VpcSecurityGroupIds", []):
@@ -240,17 +309,29 @@ def check_delete(call: Call) -> None:
         raise AwsError(
             "InvalidParameterCombination", "FinalDBSnapshotIdentifier is required unless SkipFinalSnapshot is "
             "specified.")
-    if final and database.status not in ("available", "modifying"):
+    if final and database.status not in ("available", "modifying", "storage-optimization"):
         raise AwsError("InvalidDBInstanceState", f"A final snapshot needs a running database, and "
                        f"{database.db_instance_identifier} is {database.status}.")
 
 
 def check_snapshot(call: Call) -> None:
-    _check_state(_database(call.region, call.params.get("DBInstanceIdentifier", "")), "available")
+    _check_state(_database(call.region, call.params.get("DBInstanceIdentifier", "")), "available", "storage-optimization")
 
 
 def check_reboot(call: Call) -> None:
-    _check_state(_database(call.region, call.params.get("DBInstanceIdentifier", "")), "available")
+    _check_state(_database(call.region, call.params.get("DBInstanceIdentifier", "")), "available", "storage-optimization")
+
+
+def _is_optimizing(database: Any) -> bool:
+    """ "Increasing DB instance storage capacity": usable, but not available, until its storage is optimized. """
+    return database.lc.get("optimizing_until", 0) > time.time()
+
+
+def end_optimizing(call: Call) -> None:
+    for _, backend in backends():
+        for database in backend.databases.values():
+            if database.status == "storage-optimization" and not _is_optimizing(database):
+                database.status = "available"
 
 
 def check_restore(call: Call) -> None:
@@ -341,6 +422,7 @@ def check_parameters(call: Call) -> None:
 
 
 CHECKS = {
+    "DescribeDBInstances": end_optimizing,
     "CreateDBInstance": check_create,
     "ModifyDBInstance": check_modify,
     "DeleteDBInstance": check_delete,
@@ -376,13 +458,18 @@ def _subnets(database: Any, ec2_backend: Any) -> list[Any]:
     return [s for _, s in sorted(ec2_backend.get_default_subnets().items())]
 
 
+def _baseline(gib: int) -> tuple[int, int]:
+    """ "Amazon RDS DB instance storage": IOPS and MiB/s that gp3 has by itself. """
+    return (3000, 125) if gib < 400 else (12000, 500)
+
+
 _create = models.RDSBackend.create_db_instance
 
 
 def _create_db_instance(self: Any, db_kwargs: Any) -> Any:
     source = db_kwargs.get("lc_source", "")
     kwargs = {k: v for k, v in db_kwargs.items() if k != "lc_source"}
-    kwargs.setdefault("engine_version", MAJORS[0])
+    kwargs["engine_version"] = _whole_version(kwargs.get("engine_version") or MAJORS[0])
     kwargs["publicly_accessible"] = False
     if kwargs.get("license_model") in (None, "general-public-license"):
         kwargs["license_model"] = "postgresql-license"
@@ -392,9 +479,10 @@ def _create_db_instance(self: Any, db_kwargs: Any) -> Any:
         kwargs["kms_key_id"] = f"arn:aws:kms:{self.region_name}:{ACCOUNT}:key/{_key_uuid(self.region_name)}"
     kwargs.setdefault("backup_retention_period", 1)
     kwargs["storage_type"] = kwargs.get("storage_type") or "gp3"
-    if kwargs["storage_type"] == "gp3":  # "Amazon RDS DB instance storage": the baseline below 400 GiB
-        kwargs["iops"] = kwargs.get("iops") or 3000
-        kwargs["storage_throughput"] = kwargs.get("storage_throughput") or 125
+    if kwargs["storage_type"] == "gp3":
+        iops, throughput = _baseline(int(kwargs.get("allocated_storage") or 20))
+        kwargs["iops"] = kwargs.get("iops") or iops
+        kwargs["storage_throughput"] = kwargs.get("storage_throughput") or throughput
     database = _create(self, kwargs)
     ec2_backend = ec2_backends[ACCOUNT][self.region_name]
     subnets = _subnets(database, ec2_backend)
@@ -407,6 +495,7 @@ def _create_db_instance(self: Any, db_kwargs: Any) -> Any:
     except BaseException:
         self.databases.pop(database.db_instance_identifier, None)
         raise
+    _log_groups(self, database)
     eni.requester_managed = True
     eni.status = "in-use"
     database.availability_zone = subnet.availability_zone
@@ -428,6 +517,15 @@ def _create_db_instance(self: Any, db_kwargs: Any) -> Any:
     return database
 
 
+def _log_groups(self: Any, database: Any) -> None:
+    """ "Publishing PostgreSQL logs to Amazon CloudWatch Logs": RDS makes the groups, without an end, and leaves them. """
+    logs = logs_backends[ACCOUNT][self.region_name]
+    for kind in database.enabled_cloudwatch_logs_exports or []:
+        name = f"/aws/rds/instance/{database.db_instance_identifier}/{kind}"
+        if name not in logs.groups:
+            logs.create_log_group(name, {})
+
+
 def _key_uuid(region: str) -> str:
     text = hashlib.sha256(f"{cloud_id} aws/rds {region}".encode()).hexdigest()
     return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:32]}"
@@ -446,6 +544,13 @@ def _modify_db_instance(self: Any, db_instance_identifier: str, db_kwargs: Any) 
     database = self.describe_db_instances(db_instance_identifier)[0]
     kwargs = {k: v for k, v in db_kwargs.items() if v is not None}
     immediately = bool(kwargs.pop("apply_immediately", False))
+    if kwargs.get("engine_version"):
+        kwargs["engine_version"] = _whole_version(kwargs["engine_version"])
+    size = kwargs.get("allocated_storage")
+    if size and database.storage_type == "gp3":
+        iops, throughput = _baseline(int(size))
+        kwargs["iops"] = kwargs.get("iops") or max(iops, database.iops or 0)
+        kwargs["storage_throughput"] = kwargs.get("storage_throughput") or max(throughput, database.storage_throughput or 0)
     wanted = {}
     for public, name in _DEFERRED.items():
         value = kwargs.pop(name, None)
@@ -459,6 +564,7 @@ def _modify_db_instance(self: Any, db_instance_identifier: str, db_kwargs: Any) 
                  "manage_master_user_password"):
         kwargs.pop(name, None)
     _modify(self, db_instance_identifier, kwargs)
+    _log_groups(self, database)
     if "vpc_security_group_ids" in kwargs:
         eni_groups(database)
     database.pending_modified_values.update(wanted)
@@ -673,10 +779,10 @@ def _engine_versions(self: Any) -> Any:
         {
             "Engine": "postgres",
             "MajorEngineVersion": m,
-            "EngineVersion": m,
+            "EngineVersion": _whole_version(m),
             "DBParameterGroupFamily": f"postgres{m}",
             "DBEngineDescription": "PostgreSQL",
-            "DBEngineVersionDescription": f"PostgreSQL {m}",
+            "DBEngineVersionDescription": f"PostgreSQL {_whole_version(m)}",
             "ValidUpgradeTarget": [],
             "Status": "available",
         }
@@ -710,11 +816,15 @@ def report_database(identifier: str, status: str, changes: int | None, reason: s
     database.status = status
     database.lc["reason"] = reason
     if status in ("available", "stopped"):
+        if database.lc["applying"].get("AllocatedStorage"):
+            database.lc["optimizing_until"] = time.time() + storage_optimization_seconds
         for public, value in database.lc["applying"].items():
             database.pending_modified_values.pop(public, None)
             if value is not None:
                 setattr(database, _DEFERRED[public], value)
         database.lc["applying"] = {}
+    if status == "available" and _is_optimizing(database):
+        database.status = "storage-optimization"
     return before != (database.status, database.pending_modified_values, reason)
 
 
@@ -760,7 +870,7 @@ def desired_databases() -> tuple[Database, ...]:
                 Database(
                     identifier=d.db_instance_identifier,
                     region=region,
-                    status=d.status,
+                    status="available" if d.status == "storage-optimization" else d.status,
                     engine_version=d.engine_version,
                     endpoint=d.address,
                     private_ip=eni.private_ip_address,

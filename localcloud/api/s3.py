@@ -12,6 +12,7 @@ from moto import settings
 from moto.s3 import models, responses
 
 from . import objects
+from .wire import AwsError
 
 
 class Transfer:
@@ -27,6 +28,10 @@ _put_object = responses.S3Response.put_object
 _upload_part = responses.S3Response.upload_part
 _key_response = responses.S3Response.key_response
 _list_objects = models.S3Backend.list_objects
+_put_lifecycle = models.S3Backend.put_bucket_lifecycle_configuration
+
+#: The fewest days after which S3 moves an object to a class.
+_FEWEST_DAYS = {"STANDARD_IA": 30, "ONEZONE_IA": 30}
 
 
 def _with_upload(method: Any) -> Any:
@@ -65,6 +70,43 @@ def _list_what_is_there(self: Any, bucket: Any, *args: Any, **kwargs: Any) -> An
     return _list_objects(self, present, *args, **kwargs)
 
 
+def _as_list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value] if value else []
+
+
+def _check_days(rule: dict[str, Any], days: str, transition: str, expiration: str) -> None:
+    moved = 0
+    for action in _as_list(rule.get(transition)):
+        number, storage_class = int(action.get(days) or 0), action.get("StorageClass", "")
+        if days in action and number < _FEWEST_DAYS.get(storage_class, 0):
+            raise AwsError("InvalidArgument", f"'{days}' in {transition} action must be greater than or equal to "
+                           f"{_FEWEST_DAYS[storage_class]} for storageClass '{storage_class}'")
+        moved = max(moved, number)
+    ends = (rule.get(expiration) or {}).get(days)
+    if ends is None:
+        return
+    if int(ends) < 1:
+        raise AwsError("InvalidArgument", f"'{days}' for {expiration} action must be a positive integer")
+    if rule.get(transition) and int(ends) <= moved:
+        raise AwsError("InvalidArgument", f"'{days}' in the {expiration} action must be greater than '{days}' in the "
+                       f"{transition} action")
+
+
+def _put_lifecycle_configuration(self: Any, bucket_name: str, rules: list[dict[str, Any]]) -> None:
+    """
+    PutBucketLifecycleConfiguration: days that S3 does not take.
+
+    https://docs.aws.amazon.com/AmazonS3/latest/userguide/lifecycle-transition-general-considerations.html
+    """
+    for rule in rules:
+        _check_days(rule, "Days", "Transition", "Expiration")
+        _check_days(rule, "NoncurrentDays", "NoncurrentVersionTransition", "NoncurrentVersionExpiration")
+        if int((rule.get("AbortIncompleteMultipartUpload") or {}).get("DaysAfterInitiation", 1)) < 1:
+            raise AwsError("InvalidArgument", "'DaysAfterInitiation' for AbortIncompleteMultipartUpload action must be a "
+                           "positive integer")
+    _put_lifecycle(self, bucket_name, rules)
+
+
 def delete_errors(body: bytes, denied: list[str]) -> bytes:
     """Add the keys that were denied to the answer of DeleteObjects."""
     errors = "".join(
@@ -87,4 +129,5 @@ def install() -> None:
     responses.S3Response.upload_part = _with_upload(_upload_part)  # type: ignore[method-assign]
     responses.S3Response.key_response = _capture  # type: ignore[method-assign]
     models.S3Backend.list_objects = _list_what_is_there  # type: ignore[method-assign]
+    models.S3Backend.put_bucket_lifecycle_configuration = _put_lifecycle_configuration  # type: ignore[method-assign]
     models.FakeBucket.get_permission = _neutral  # type: ignore[method-assign]

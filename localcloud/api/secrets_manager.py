@@ -4,12 +4,20 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 from moto.secretsmanager.models import SecretsManagerBackend
 
 from .wire import AwsError
 
+#: How long the name of a secret that was deleted without a recovery window can't be used.
+lingering_seconds = 10.0
+#: Until when that is so, by account, region and name.
+_lingering: dict[tuple[str, str, str], float] = {}
+
+_create = SecretsManagerBackend.create_secret
+_delete = SecretsManagerBackend.delete_secret
 _update_stage = SecretsManagerBackend.update_secret_version_stage
 
 
@@ -40,6 +48,29 @@ def _update_secret_version_stage(
     return result
 
 
+def _delete_secret(
+    self: Any, secret_id: str, recovery_window_in_days: int | None, force_delete_without_recovery: bool
+) -> Any:
+    secret = self.secrets[secret_id] if secret_id in self.secrets else None
+    result = _delete(self, secret_id, recovery_window_in_days, force_delete_without_recovery)
+    if secret is not None and force_delete_without_recovery:
+        _lingering[self.account_id, self.region_name, secret.name] = time.monotonic() + lingering_seconds
+    return result
+
+
+def _create_secret(self: Any, name: str, *args: Any, **kwargs: Any) -> Any:
+    """
+    DeleteSecret, ForceDeleteWithoutRecovery: the deletion is a job in the background, and until it is done CreateSecret of that
+    name fails; "use appropriate back off and retry logic".
+    """
+    if _lingering.get((self.account_id, self.region_name, name), 0) > time.monotonic():
+        raise AwsError("InvalidRequestException", "You can't create this secret because a secret with this name is already "
+                       "scheduled for deletion.")
+    return _create(self, name, *args, **kwargs)
+
+
 def install() -> None:
     """Put the corrections in moto's place."""
+    SecretsManagerBackend.delete_secret = _delete_secret  # type: ignore[method-assign]
+    SecretsManagerBackend.create_secret = _create_secret  # type: ignore[method-assign]
     SecretsManagerBackend.update_secret_version_stage = _update_secret_version_stage  # type: ignore[method-assign]

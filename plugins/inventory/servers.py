@@ -109,6 +109,7 @@ class InventoryModule(BaseInventoryPlugin):
             profile_name=variables("mlflow_aws_profile"),
             aws_access_key_id=variables("mlflow_aws_access_key"),
             aws_secret_access_key=variables("mlflow_aws_secret_key"),
+            aws_session_token=variables("mlflow_aws_session_token"),
         )
         client = session.client(
             "ec2",

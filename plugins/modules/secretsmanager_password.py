@@ -118,6 +118,7 @@ changed_secrets:
 """
 
 import json
+import time
 
 try:
     import botocore
@@ -134,6 +135,10 @@ from ansible_collections.amazon.aws.plugins.module_utils.tagging import (
 from ansible_collections.mlops.mlflow_aws.plugins.module_utils._passwords import generate
 
 PLACEHOLDER = "not-generated-in-check-mode"
+
+# A secret that was deleted without a recovery window is removed some time later, and until then its name can't be used.
+PATIENCE_SECONDS = 120
+PAUSE_SECONDS = 5
 
 
 def merge(current, wanted, make):
@@ -155,13 +160,18 @@ class Secrets:
         self.created = {}
         self.under_way = []
 
-    def call(self, what, method, **arguments):
-        try:
-            return getattr(self.client, method)(aws_retry=True, **arguments)
-        except is_boto3_error_code("ResourceNotFoundException"):
-            return None
-        except (botocore.exceptions.ClientError, botocore.exceptions.BotoCoreError) as e:
-            self.module.fail_json_aws(e, msg=f"Could not {what}")
+    def call(self, what, method, patience_seconds=0, **arguments):
+        deadline = time.monotonic() + patience_seconds
+        while True:
+            try:
+                return getattr(self.client, method)(aws_retry=True, **arguments)
+            except is_boto3_error_code("ResourceNotFoundException"):
+                return None
+            except (botocore.exceptions.ClientError, botocore.exceptions.BotoCoreError) as e:
+                code = getattr(e, "response", {}).get("Error", {}).get("Code")
+                if code != "InvalidRequestException" or time.monotonic() >= deadline:
+                    self.module.fail_json_aws(e, msg=f"Could not {what}")
+            time.sleep(PAUSE_SECONDS)
 
     def read(self, name):
         """The secret's content."""
@@ -192,7 +202,8 @@ class Secrets:
             if check_mode:
                 # Its value can't be read until it is had back.
                 return True, {}, merge({}, wanted, lambda: PLACEHOLDER)
-            self.call(f"have secret {name} back", "restore_secret", SecretId=name)
+            if self.call(f"have secret {name} back", "restore_secret", PATIENCE_SECONDS, SecretId=name) is None:
+                described = None
 
         current = self.read(name) if described else {}
         content = merge(current, wanted, (lambda: PLACEHOLDER) if check_mode else self.generate)
@@ -213,7 +224,7 @@ class Secrets:
                 arguments["Description"] = wanted["description"]
             if self.module.params["kms_key_id"]:
                 arguments["KmsKeyId"] = self.module.params["kms_key_id"]
-            self.call(f"make secret {name}", "create_secret", **arguments)
+            self.call(f"make secret {name}", "create_secret", PATIENCE_SECONDS, **arguments)
             self.note_new_version(name, content)
             return True, current, content
         if content != current:

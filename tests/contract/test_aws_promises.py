@@ -23,6 +23,7 @@ INSTANCE = {
     "item": "mlflow-server-1",
     "__ec2_ami": {"image_id": "ami-1", "root_device_name": "/dev/sda1", "name": "debian"},
     "ec2_subnet_ids": ["subnet-1"],
+    "__ec2_type": {"known": False},
     "ec2_security_group_ids": ["sg-1"],
     "ec2_instance_profile": "mlflow",
 }
@@ -144,7 +145,7 @@ PROMISES = [
         {"iam_bucket": BUCKET},
         {
             "managed_policies": [],
-            "purge_policies": True,
+            "purge_policies": False,
             "assume_role_policy_document.Statement": [
                 {"Effect": "Allow", "Principal": {"Service": "ec2.amazonaws.com"}, "Action": "sts:AssumeRole"}
             ],
@@ -278,6 +279,8 @@ STORED = [
     ("rds_allocated_storage", 19, False),
     ("rds_max_allocated_storage", 0, True),
     ("rds_max_allocated_storage", 20, False),
+    ("rds_max_allocated_storage", 21, False),
+    ("rds_max_allocated_storage", 22, True),
 ]
 
 

@@ -8,6 +8,8 @@ import pytest
 from pretended import Pretended
 
 INFO, INSTANCE = "amazon.aws.ec2_instance_info", "amazon.aws.ec2_instance"
+LOGS = "cloudwatchlogs_log_group"
+TYPE_INFO = "mlops.mlflow_aws.ec2_instance_type_info"
 
 
 def instance(number: int, kind: str = "t3.large", **more) -> dict:
@@ -29,12 +31,13 @@ def instance(number: int, kind: str = "t3.large", **more) -> dict:
 def fleet(tmp_path):
     """Runs the role ec2 on hosts that are all this machine; `serves` is a shell's word on whether they serve."""
 
-    def run(instances, kind="t3.xlarge", serves="true", arguments=(), later=(), count=None):
+    def run(instances, kind="t3.xlarge", serves="true", arguments=(), later=(), count=None, found=None):
         (tmp_path / "key").write_text("")
         rules = [
             {"module": INFO, "answers": [{"instances": found} for found in (instances, *later)]},
             {"module": INSTANCE, "answers": [{"changed": True}]},
             {"module": "amazon.aws.ec2_key", "answers": [{}]},
+            {"module": TYPE_INFO, "answers": [found or {"known": False, "architectures": [], "zones": []}]},
         ]
         cloud = Pretended(tmp_path, rules)
         variables = {
@@ -62,14 +65,71 @@ def test_another_type_stops_one_after_the_other(fleet, tmp_path):
     # Each question is noted between the calls that stop.
     code, cloud = fleet([instance(1), instance(2), instance(3)], serves=f"echo '[\"asked\", {{}}]' >> {tmp_path}/calls")
     assert code == 0, cloud.output
-    order = [module if module != INSTANCE else asked["instance_ids"][0] for module, asked in cloud.calls if module != INFO]
+    told = (INFO, TYPE_INFO)
+    order = [module if module != INSTANCE else asked["instance_ids"][0] for module, asked in cloud.calls if module not in told]
     assert order == ["asked", "asked", "i-1", "asked", "asked", "i-2", "asked", "asked", "i-3"]
+
+
+@pytest.mark.parametrize("architecture, zone, code", [("x86_64", "a", 0), ("arm64", "a", 2), ("x86_64", "b", 2)])
+def test_a_type_that_an_instance_can_not_become_stops_nothing(fleet, architecture, zone, code):
+    """AWS says so once it is stopped. The second is the one that can't."""
+    others = {"architecture": architecture, "placement": {"availability_zone": zone}}
+    instances = [instance(1, architecture="x86_64", placement={"availability_zone": "a"}), instance(2, **others)]
+    answered, cloud = fleet(instances, found={"known": True, "architectures": ["x86_64"], "zones": ["a"]})
+    assert (answered, stopped(cloud)) == (code, [] if code else ["i-1", "i-2"]), cloud.output
+    assert ("x-server-2 (i-2) is t3.large" in cloud.output) == bool(code), cloud.output
 
 
 def test_an_instance_that_is_not_asked_for_any_more_is_told_and_left_running(fleet):
     code, cloud = fleet([instance(1), instance(2)], kind="t3.large", count=1)
     assert code == 0 and stopped(cloud) == [], cloud.output
     assert "x-server-2 are left running, though mlflow_aws_server_count is 1." in " ".join(cloud.output.split())
+
+
+@pytest.mark.parametrize("there, keys, refused", [
+    ([instance(1)], [], "The instances x-server-1 are there, but the private key"),
+    ([], [{"tags": {"mlflow_aws_name": "y"}}], "The account has a key pair x that this deployment did not make"),
+    ([], [{"tags": {}}], "The account has a key pair x that this deployment did not make"),
+    ([], [{"tags": {"mlflow_aws_name": "x"}}], ""),
+    ([], [], ""),
+])  # fmt: skip
+def test_a_controller_without_the_key_makes_no_second_one(tmp_path, there, keys, refused):
+    """Otherwise the new host takes another key than those that are there, and the account's key pair is another."""
+    cloud = Pretended(tmp_path, [
+        {"module": INFO, "answers": [{"instances": there}]},
+        {"module": "amazon.aws.ec2_key_info", "answers": [{"keypairs": keys}]},
+    ])  # fmt: skip
+    given = {"ec2_name": "x", "ec2_count": 2, "ec2_ssh_private_key_file": str(tmp_path / "key")}
+    code = cloud.run("ec2", given, tasks_from="prepare")
+    assert (code != 0) == bool(refused), cloud.output
+    assert refused in " ".join(cloud.output.split())
+    assert not (tmp_path / "key").exists()
+
+
+@pytest.mark.parametrize("said, asked, code", [
+    (["Verify that you have permission to create service linked role. Otherwise wait and try again later"], 2, 0),
+    (["The DB instance already exists"], 1, 2),
+])  # fmt: skip
+def test_the_first_database_of_an_account_is_asked_for_again(tmp_path, said, asked, code):
+    refused = [{"failed": True, "msg": f"Unable to create DB instance: {one}"} for one in said]
+    made = {"changed": True, "db_instance_identifier": "x", "endpoint": {"address": "x.example", "port": 5432}}
+    cloud = Pretended(tmp_path, [
+        {"module": "amazon.aws.rds_instance", "answers": [*refused, made]},
+        {"module": "amazon.aws.rds_instance_info", "answers": [{}]},
+        {"module": "amazon.aws.rds_subnet_group", "answers": [{}]},
+        {"module": "mlops.mlflow_aws.secretsmanager_password", "answers": [{}]},
+    ])  # fmt: skip
+    login = {"username": "a", "password": "b"}
+    given = {
+        "rds_name": "x",
+        "rds_subnet_ids": ["subnet-1", "subnet-2"],
+        "rds_security_group_ids": ["sg-1"],
+        "__rds_current": {},
+        "__rds_secret": {"secrets": {"x/database/admin": login}},
+    }
+    answered = cloud.run("rds", given, tasks_from="finish")
+    calls = [1 for module, _asked in cloud.calls if module == "amazon.aws.rds_instance"]
+    assert (answered, len(calls)) == (code, asked), cloud.output
 
 
 BUCKET, BUCKET_INFO = "amazon.aws.s3_bucket", "amazon.aws.s3_bucket_info"
@@ -160,7 +220,10 @@ def teardown(tmp_path):
             {"module": DATABASE, "asked": {"deletion_protection": True}, "answers": [protected or {"changed": True}]},
             {"module": DATABASE, "answers": [{"changed": True}]},
             {"module": SECRET, "answers": [{"changed": True}]},
-            *({"module": f"amazon.aws.rds_{name}", "answers": [{}]} for name in ("instance_param_group", "subnet_group")),
+            *(
+                {"module": f"amazon.aws.{name}", "answers": [{}]}
+                for name in ("rds_instance_param_group", "rds_instance_param_group_info", "rds_subnet_group", LOGS)
+            ),
         ]
         cloud = Pretended(tmp_path, rules)
         code = cloud.run("rds", {"rds_name": "x1", "rds_state": "absent"})

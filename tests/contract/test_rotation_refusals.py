@@ -52,6 +52,7 @@ def test_a_master_password_that_rds_does_not_take(tmp_path, answer, refused):
     assert cloud.run_tasks(TASKS / "rotation_admin.yml", variables, "-vvv", "--diff") != 0
     ((module, asked),) = cloud.calls
     assert module == RDS and asked["master_user_password"] == password and asked["apply_immediately"] is True
+    assert asked["wait"] is False
     said = "RDS did not take the new master password" in " ".join(cloud.output.split())
     assert said == refused, cloud.output
     assert ("Prove the new master password" in cloud.output) != refused

@@ -46,6 +46,11 @@ CASES = {
         {"mlflow_aws_egress_ports": ["https"]},
         "mlflow_aws_egress_ports (network_egress_ports) is ['https']: list TCP ports",
     ),
+    "more networks than a group has rules": (
+        {"mlflow_aws_allowed_cidrs": [f"203.0.{n}.0/24" for n in range(40)],
+         "mlflow_aws_ssh_cidrs": [f"203.0.{n}.0/24" for n in range(21)]},
+        "are 61 rules for IPv4 and 0 for IPv6 in one security group, and AWS takes 60 (network_max_rules)",
+    ),
     "the whole internet": (
         {"mlflow_aws_allowed_cidrs": ["0.0.0.0/0"]},
         "0.0.0.0/0 opens the server to the whole internet",
@@ -67,13 +72,15 @@ CASES = {
     ),
     "an unknown database class": ({"mlflow_aws_database_class": "db.z9.tiny"}, "rds_max_connections"),
     "a PostgreSQL that is too old": ({"mlflow_aws_database_version": "11"}, "give a major version of PostgreSQL from 14"),
+    "storage that grows by less than a tenth": ({"rds_max_allocated_storage": 21}, "is 21 (22 or more, or"),
+    "IOPS of a small storage": ({"rds_iops": 13000}, "rds_iops is 13000 and rds_storage_throughput is 0"),
     "MLflow before 3.16.1": (
         {"mlflow_server_version": "3.16.0", "mlflow_server_allow_unlocked": True},
         "is '3.16.0'; it must be 3.16.1 or newer",
     ),
     "more connections than the database has": (
         {"mlflow_server_workers": 64, "mlflow_aws_database_class": "db.t4g.micro"},
-        "and the database takes 112",
+        "and the database takes 78",
     ),
     "a retention that is no duration": (
         {"mlflow_server_gc_retention": "30 days"},
@@ -133,6 +140,7 @@ def test_refused_credentials(playbook, endpoint):
     assert code == 2
     assert "AWS refused the credentials or could not be reached" in one_line(output), output
     assert "The security token included in the request is invalid" in one_line(output)
+    assert "look whether eu-central-1 (mlflow_aws_region) is" in one_line(output)
     assert "Traceback" not in output
     assert set(endpoint.calls) <= {"GetCallerIdentity", "ListAccountAliases"}
 

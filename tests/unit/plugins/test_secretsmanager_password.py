@@ -137,3 +137,51 @@ def test_a_secret_is_encrypted_with_the_key_that_was_named(module, client):
     answer = module("secretsmanager_password", secrets=wanted(generate=["password"]), kms_key_id=key)
     assert not answer["failed"], answer
     assert client.describe_secret(SecretId=NAME)["KmsKeyId"] == key
+
+
+@pytest.fixture
+def deleted_for_good(monkeypatch):
+    """Secrets Manager refuses the name of a secret so often after it was deleted, and the module does not wait in between."""
+    from moto.secretsmanager.exceptions import InvalidRequestException
+    from moto.secretsmanager.models import SecretsManagerBackend
+
+    left, make = [0], SecretsManagerBackend.create_secret
+
+    def create_secret(*args, **kwargs):
+        if left[0]:
+            left[0] -= 1
+            raise InvalidRequestException("a secret with this name is already scheduled for deletion.")
+        return make(*args, **kwargs)
+
+    monkeypatch.setattr(SecretsManagerBackend, "create_secret", create_secret)
+    monkeypatch.setattr(plugin("modules", "secretsmanager_password"), "PAUSE_SECONDS", 0)
+    return left
+
+
+def test_a_secret_that_was_just_deleted_for_good_is_made_anew(module, client, deleted_for_good):
+    deleted_for_good[0] = 2
+    made = module("secretsmanager_password", secrets=wanted())
+    assert made["changed"] and made["secrets"][NAME] == content(client)
+
+
+def test_a_name_that_stays_refused_ends_in_words(module, client, deleted_for_good, monkeypatch):
+    deleted_for_good[0] = 10**6
+    monkeypatch.setattr(plugin("modules", "secretsmanager_password"), "PATIENCE_SECONDS", 0.1)
+    answer = module("secretsmanager_password", secrets=wanted())
+    assert answer["failed"] and "scheduled for deletion" in answer["msg"]
+
+
+def test_a_secret_that_is_gone_before_it_is_had_back_is_made_anew(module, client, monkeypatch):
+    from moto.secretsmanager.models import SecretsManagerBackend
+
+    before = module("secretsmanager_password", secrets=wanted())
+    client.delete_secret(SecretId=NAME, RecoveryWindowInDays=7)
+    restore = SecretsManagerBackend.restore_secret
+
+    def gone(self, secret_id):
+        self.secrets.pop(secret_id)
+        return restore(self, secret_id)
+
+    monkeypatch.setattr(SecretsManagerBackend, "restore_secret", gone)
+    made = module("secretsmanager_password", secrets=wanted())
+    assert made["changed"] and made["secrets"][NAME] == content(client) != before["secrets"][NAME]
