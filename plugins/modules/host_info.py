@@ -324,7 +324,7 @@ class Host:
             for key in ("notBefore=", "notAfter=")
         )
         names = next((line for line in lines if line.startswith(("DNS:", "IP Address:"))), "")
-        keys = {line: value.removeprefix("keyid:") for line, value in zip(lines, lines[1:], strict=False) if line.endswith(" Key Identifier:")}
+        keys = {line: value.removeprefix("keyid:") for line, value in zip(lines, lines[1:], strict=False)}
         return {
             "names": names.split(", ") if names else [],
             "days": int((end - time.time()) // 86400),
@@ -445,7 +445,9 @@ def main():
         files={path: found for path, found in ((path, host.file(path)) for path in wanted["files"]) if found},
         links={path: found for path, found in ((path, host.link(path)) for path in wanted["links"]) if found},
         certificate=host.certificate(wanted["certificate"]),
-        certificates={path: found for path, found in ((path, host.certificate(path)) for path in wanted["certificates"]) if found},
+        certificates={
+            path: found for path, found in ((path, host.certificate(path)) for path in wanted["certificates"]) if found
+        },
         processors=len(os.sched_getaffinity(0)),
         memory_mib=host.memory_mib(),
         free_mib={path: host.free_mib(path) for path in wanted["disks"]},

@@ -127,9 +127,7 @@ def is_this_host(url):
 
 
 class Server:
-    def __init__(
-        self, url, opener=open_url, host=None, username=None, password=None, socket=None, artifacts=True, certificate_name=None, **tls
-    ):
+    def __init__(self, url, opener=open_url, host=None, username=None, password=None, socket=None, artifacts=True, **tls):
         self.url = url.rstrip("/")
         self.opener = opener
         # As clients do it, whatever the case in which somebody has written it.
@@ -137,7 +135,7 @@ class Server:
         self.login = {"url_username": username, "url_password": password, "force_basic_auth": True} if username else {}
         self.socket = socket
         self.ready = f"{READY}?artifacts" if artifacts else READY
-        self.certificate_name = certificate_name
+        self.certificate_name = tls.pop("certificate_name", None)
         self.tls = tls
 
     def ask(self, path, url=None, **options):

@@ -118,6 +118,18 @@ CASES = [
         {"tls": "provided", "tls_certificate_file": "FILES/a.crt", "tls_key_file": "FILES/a.crt"},
         "holds no private key in PEM",
     ),
+    ("tls_ca_certificate", {"tls_ca_key": "FILE(ca.key)"}, "set both, or neither to have a CA made"),
+    (
+        "tls_ca_certificate",
+        {"tls_ca_certificate": "FILE(a.crt)", "tls_ca_key": "FILE(a.key)"},
+        "mlflow_server_tls_ca_certificate is not a CA's",
+    ),
+    (
+        "tls_ca_key",
+        {"tls_ca_certificate": "FILE(ca.crt)", "tls_ca_key": "FILE(b.key)"},
+        "mlflow_server_tls_ca_key is not the key of the certificate in mlflow_server_tls_ca_certificate",
+    ),
+    ("tls_ca_key", {"tls_ca_certificate": "FILE(ca.crt)", "tls_ca_key": SECRET}, "mlflow_server_tls_ca_key holds no private key"),
     ("acme_directory_url", {"tls": "acme", "acme_directory_url": "http://acme.example.com/dir"}, "https://"),
     ("acme_ca_file", {"tls": "acme", "acme_ca_file": "/nowhere/acme.pem"}, "is '/nowhere/acme.pem'"),
     ("acme_email", {"tls": "acme", "acme_email": "somebody"}, "is 'somebody'"),

@@ -29,8 +29,9 @@ def ours():
 def host(tmp_path):
     """A host's key, and what it asks for: more than it is to get."""
     subprocess.run(
-        ["openssl", "req", "-new", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-noenc", "-subj", "/CN=bank.example.com",
-         "-addext", "subjectAltName=DNS:bank.example.com", "-addext", "basicConstraints=critical,CA:TRUE", "-keyout", tmp_path / "server.key", "-out", tmp_path / "csr"],
+        ["openssl", "req", "-new", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-noenc",
+         "-subj", "/CN=bank.example.com", "-addext", "subjectAltName=DNS:bank.example.com",
+         "-addext", "basicConstraints=critical,CA:TRUE", "-keyout", tmp_path / "server.key", "-out", tmp_path / "csr"],
         check=True, capture_output=True,
     )  # fmt: skip
     return tmp_path
@@ -78,7 +79,8 @@ def trusts(trusted, port, name="mlflow.example.com"):
 
 
 @pytest.mark.parametrize("name, said", [
-    ("mlflow.example.com", ""), ("127.0.0.1", ""), ("bank.example.com", "Hostname mismatch"), ("192.0.2.1", "IP address mismatch"),
+    ("mlflow.example.com", ""), ("127.0.0.1", ""),
+    ("bank.example.com", "Hostname mismatch"), ("192.0.2.1", "IP address mismatch"),
 ])  # fmt: skip
 def test_a_client_that_trusts_the_ca_comes_in_by_the_names_that_were_given(ours, host, name, said):
     ca = ours.make("mlflow.example.com")
@@ -217,7 +219,8 @@ def test_a_ca_of_another_kind_signs_as_well(ours, host, kind):
     ],
 )
 def test_what_is_wrong_with_a_given_ca_is_said(how, said):
-    problems = plugin("filter", "authority_problems").authority_problems(*given(ec.generate_private_key(ec.SECP256R1()), **how), "v")
+    certificate, key = given(ec.generate_private_key(ec.SECP256R1()), **how)
+    problems = plugin("filter", "authority_problems").authority_problems(certificate, key, "v")
     assert len(problems) == len(said)
     for problem, text in zip(problems, said, strict=True):
         assert problem.startswith(text)
@@ -228,7 +231,8 @@ def test_what_is_wrong_with_the_key_of_a_given_ca_is_said_without_it(ours):
     certificate, good = given(key)
     closed = private(key, serialization.BestAvailableEncryption(b"secret"))
     other = private(ec.generate_private_key(ec.SECP256R1()))
-    for text, said in ((closed, "encrypted"), (other, "is not the key of"), (certificate, "no private key"), ("", "no private key")):
+    cases = ((closed, "encrypted"), (other, "is not the key of"), (certificate, "no private key"), ("", "no private key"))
+    for text, said in cases:
         (problem,) = ours.problems(certificate, text, "v")
         assert problem.startswith("v_key") and said in problem and not set(text.splitlines()[1:-1]) & set(problem.split())
     for text in ("", good, certificate + certificate):
