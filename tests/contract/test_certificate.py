@@ -69,7 +69,12 @@ class Deployment:
         files = [str(ROLE / folder / "main.yml") for folder in ("defaults", "vars")]
         play = {"hosts": "all", "gather_facts": False, "vars_files": files, "tasks": tasks, "serial": serial or 10}
         hosts = {
-            name: {"ansible_connection": "local", "ansible_python_interpreter": str(self.folder / f"{name}.python")}
+            name: {
+                "ansible_connection": "local",
+                "ansible_python_interpreter": str(self.folder / f"{name}.python"),
+                # Root already, and maybe without sudo.
+                "ansible_become": False,
+            }
             for name in self.hosts
         }
         (self.folder / "play.yml").write_text(yaml.safe_dump([play]))
@@ -103,8 +108,8 @@ class Deployment:
         """Whether a client that has this file takes what the host serves, as strict as Python 3.13 is."""
         (self.folder / "trusted.pem").write_text(trusted)
         certificate = self.file(host, "server.crt")
-        command = ["openssl", "verify", "-x509_strict", "-purpose", "sslserver", "-verify_hostname", name, "-CAfile", "trusted.pem"]
-        done = subprocess.run([*command, certificate], cwd=self.folder, capture_output=True, check=False)
+        command = "openssl verify -x509_strict -purpose sslserver -CAfile trusted.pem -verify_hostname".split()
+        done = subprocess.run([*command, name, certificate], cwd=self.folder, capture_output=True, check=False)
         # And whether it is that of the host's key, without which nginx does not start.
         asked = (["pkey", "-pubout", "-in", self.file(host, "server.key")], ["x509", "-noout", "-pubkey", "-in", certificate])
         keys = [subprocess.run(["openssl", *words], capture_output=True, check=True).stdout for words in asked]
