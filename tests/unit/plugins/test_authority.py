@@ -113,6 +113,33 @@ def test_a_client_goes_on_through_other_names_and_renewals(ours, host):
     assert len(seen) == 3
 
 
+def test_the_role_asks_at_its_end_as_such_a_client(ours, host):
+    """By the host's loopback address, which is in no certificate, for the public name."""
+    module = plugin("modules", "mlflow_ready")
+    ca = ours.make("mlflow.example.com")
+    leaf = ours.sign((host / "csr").read_text(), ca, NAMES[:1], 825)
+    asked = []
+
+    def web(url, **options):
+        asked.append(options)
+        raise OSError("not asked any further")
+
+    with serving(served(host, leaf)) as port:
+        for trusted, name, said in (
+            (ca["certificate"], "mlflow.example.com", "not asked any further"),
+            (ca["certificate"], "other.example.com", "does not take .* for other.example.com: .*Hostname mismatch"),
+            (ours.make("x")["certificate"], "mlflow.example.com", "does not take .* for mlflow.example.com: .*verify failed"),
+        ):
+            (host / "ca.crt").write_text(trusted)
+            about = {"validate_certs": False, "ca_path": str(host / "ca.crt"), "certificate_name": name}
+            with pytest.raises(module.NotReady, match=said):
+                module.Server(f"https://127.0.0.1:{port}", web, **about).check()
+    assert [options["validate_certs"] for options in asked] == [False] and "certificate_name" not in asked[0]
+    # Who is not there yet is waited for.
+    with pytest.raises(module.NotReady, match="Connection refused"):
+        module.Server(f"https://127.0.0.1:{port}", web, **about).check()
+
+
 def test_what_a_host_gets_signs_nothing(ours, host):
     """A host that somebody has taken over asks for a CA of its own; the names and rights are the controller's."""
     ca = ours.make("x")
