@@ -33,6 +33,7 @@ class Deployment:
     def __init__(self, folder: Path):
         self.folder = folder
         self.hosts: list[str] = []
+        self.away: set[str] = set()
         self.output = ""
         top = folder / "collections" / "ansible_collections" / "mlops"
         top.mkdir(parents=True)
@@ -77,6 +78,9 @@ class Deployment:
             }
             for name in self.hosts
         }
+        # Nobody listens there.
+        nowhere = {"ansible_connection": "ssh", "ansible_host": "127.0.0.1", "ansible_port": 1}
+        hosts |= {name: {**hosts[name], **nowhere} for name in self.away}
         (self.folder / "play.yml").write_text(yaml.safe_dump([play]))
         (self.folder / "inventory.yml").write_text(json.dumps({"all": {"hosts": hosts}}))
         given = {**NAMED, "mlflow_server_hosts": len(self.hosts), "__mlflow_server_distribution": {}, **(variables or {})}
@@ -196,6 +200,18 @@ def test_a_host_by_itself_makes_no_second_ca(deployment):
     assert deployment.read("b", "server.crt") == before
     # Whatever is said of the number of hosts.
     assert deployment.run({**other, "mlflow_server_hosts": 1}, "--limit", "b") == {"b": -1}
+
+
+def test_a_host_that_is_away_may_keep_the_ca(deployment):
+    deployment.add("a", "b", "c")
+    deployment.hosts.remove("b")
+    deployment.run()
+    trusted = deployment.read("c", "ca.crt")
+    deployment.hosts.append("b")
+    deployment.away = {"a"}
+    assert deployment.run() == {"a": -1, "b": -1, "c": 0} and "a can not be reached, and may keep it" in deployment.output
+    deployment.away = {"c"}
+    assert deployment.run()["b"] > 0 and deployment.read("b", "ca.crt") == trusted and deployment.comes_in(trusted, "b")
 
 
 def test_a_ca_that_is_lost_is_not_replaced_without_a_word(deployment):
