@@ -56,6 +56,10 @@ TESTS = {
     "plugins/filter/cidr_problems.py": ["plugins/test_filters.py"],
     "plugins/filter/certificate_problems.py": ["plugins/test_filters.py"],
     "plugins/filter/server_hosts.py": ["plugins/test_filters.py"],
+    **{f"plugins/{file}.py": ["plugins/test_authority.py"] for file in (
+        "module_utils/_authority", "filter/authority_problems", "filter/new_authority", "filter/oldest_authority",
+        "filter/signed_certificate",
+    )},
     "plugins/filter/process_ended.py": ["plugins/test_process.py"],
     "plugins/inventory/servers.py": ["plugins/test_servers.py"],
     "plugins/lookup/controller_process.py": ["plugins/test_process.py"],
@@ -64,6 +68,9 @@ TESTS = {
     "plugins/module_utils/_postgresql.py": ["plugins/test_postgresql.py", "plugins/test_mlflow_database.py"],
     "plugins/module_utils/_process.py": ["plugins/test_process.py"],
     "plugins/module_utils/_ssh.py": ["plugins/test_filters.py"],
+    "plugins/modules/mlflow_ready.py": [
+        "plugins/test_mlflow_ready.py", "plugins/test_as_clients_ask.py", "plugins/test_authority.py",
+    ],
     "plugins/modules/host_files.py": ["plugins/test_host_files.py", "plugins/test_host_links.py"],
     f"{SERVICE}/database/schema.py": [
         "service/test_lower_version.py", "service/test_users_of_old.py", "service/test_prepare.py",

@@ -14,7 +14,7 @@ os.environ.update(
     MLFLOW_TRACKING_URI="https://mlflow.example.com",
     MLFLOW_TRACKING_USERNAME=login["username"],
     MLFLOW_TRACKING_PASSWORD=login["password"],
-    MLFLOW_TRACKING_SERVER_CERT_PATH="/etc/mlflow/tls/server.crt",
+    MLFLOW_TRACKING_SERVER_CERT_PATH="/etc/mlflow/tls/ca.crt",
     MLFLOW_DISABLE_TELEMETRY="true",
 )
 
@@ -34,7 +34,7 @@ def ask(method, path, **options):
         method,
         f"https://mlflow.example.com/api/{path}",
         auth=(login["username"], login["password"]),
-        verify="/etc/mlflow/tls/server.crt",
+        verify="/etc/mlflow/tls/ca.crt",
         timeout=60,
         **options,
     )

@@ -18,7 +18,7 @@ os.environ.update(
     MLFLOW_TRACKING_URI="https://mlflow.example.com",
     MLFLOW_TRACKING_USERNAME=given["username"],
     MLFLOW_TRACKING_PASSWORD=given["password"],
-    MLFLOW_TRACKING_SERVER_CERT_PATH="/etc/mlflow/tls/server.crt",
+    MLFLOW_TRACKING_SERVER_CERT_PATH="/etc/mlflow/tls/ca.crt",
     MLFLOW_DISABLE_TELEMETRY="true",
 )
 

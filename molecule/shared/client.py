@@ -13,7 +13,7 @@ os.environ.update(
     MLFLOW_TRACKING_URI="https://mlflow.example.com",
     MLFLOW_TRACKING_USERNAME=login["username"],
     MLFLOW_TRACKING_PASSWORD=login["password"],
-    MLFLOW_TRACKING_SERVER_CERT_PATH="/etc/mlflow/tls/server.crt",
+    MLFLOW_TRACKING_SERVER_CERT_PATH="/etc/mlflow/tls/ca.crt",
     MLFLOW_DISABLE_TELEMETRY="true",
 )
 

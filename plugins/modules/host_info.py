@@ -37,6 +37,12 @@ options:
   certificate:
     description: A file with an X.509 certificate in PEM, of which the names and the end are returned.
     type: path
+  certificates:
+    description: More of them. Of a file that holds several the first one counts.
+    type: list
+    elements: path
+    default: []
+    version_added: "0.3.0"
   disks:
     description: Folders of which the free space is returned, in MiB.
     type: list
@@ -155,10 +161,22 @@ links:
 certificate:
   description:
     - C(names) as openssl writes them, the C(days) that are left, and C(lifetime_days) from the certificate's beginning to its
-      end. Empty where there is no readable certificate.
+      end; C(key) and C(authority), the identifiers of its own key and of that which has signed it, and the certificate itself as
+      C(pem). Empty where there is no readable certificate.
   returned: always
   type: dict
-  sample: {names: ["DNS:mlflow.example.com", "IP Address:172.31.0.5"], days: 824, lifetime_days: 825}
+  sample:
+    names: ["DNS:mlflow.example.com", "IP Address:172.31.0.5"]
+    days: 824
+    lifetime_days: 825
+    key: "0A:1B:2C"
+    authority: "3D:4E:5F"
+    pem: "-----BEGIN CERTIFICATE-----…"
+certificates:
+  description: The same for each of O(certificates) that is there, by its path.
+  returned: always
+  type: dict
+  version_added: "0.3.0"
 processors:
   description: Processors that a process of this host may use.
   returned: always
@@ -295,20 +313,26 @@ class Host:
     def certificate(self, path):
         if not path:
             return {}
-        code, out, dummy = self.run(["openssl", "x509", "-in", path, "-noout", "-dates", "-ext", "subjectAltName"])
+        wanted = "subjectAltName,subjectKeyIdentifier,authorityKeyIdentifier"
+        code, out, dummy = self.run(["openssl", "x509", "-in", path, "-dates", "-ext", wanted])
         if code:
             return {}
-        lines = [line.strip() for line in out.splitlines()]
+        said, begins, encoded = out.partition("-----BEGIN")
+        lines = [line.strip() for line in said.splitlines()]
         begin, end = (
             ssl.cert_time_to_seconds(next(line.partition("=")[2] for line in lines if line.startswith(key)))
             for key in ("notBefore=", "notAfter=")
         )
         names = next((line for line in lines if line.startswith(("DNS:", "IP Address:"))), "")
+        keys = {line: value.removeprefix("keyid:") for line, value in zip(lines, lines[1:], strict=False)}
         return {
             "names": names.split(", ") if names else [],
             "days": int((end - time.time()) // 86400),
             # Some CAs count the last second in.
             "lifetime_days": round((end - begin) / 86400),
+            "key": keys.get("X509v3 Subject Key Identifier:", ""),
+            "authority": keys.get("X509v3 Authority Key Identifier:", ""),
+            "pem": begins + encoded,
         }
 
     def python(self, path):
@@ -374,6 +398,7 @@ def main():
             "files": {"type": "list", "elements": "path", "default": []},
             "links": {"type": "list", "elements": "path", "default": []},
             "certificate": {"type": "path"},
+            "certificates": {"type": "list", "elements": "path", "default": []},
             "disks": {"type": "list", "elements": "path", "default": []},
             "pythons": {"type": "list", "elements": "path", "default": []},
             "units": {"type": "list", "elements": "str", "default": []},
@@ -420,6 +445,9 @@ def main():
         files={path: found for path, found in ((path, host.file(path)) for path in wanted["files"]) if found},
         links={path: found for path, found in ((path, host.link(path)) for path in wanted["links"]) if found},
         certificate=host.certificate(wanted["certificate"]),
+        certificates={
+            path: found for path, found in ((path, host.certificate(path)) for path in wanted["certificates"]) if found
+        },
         processors=len(os.sched_getaffinity(0)),
         memory_mib=host.memory_mib(),
         free_mib={path: host.free_mib(path) for path in wanted["disks"]},

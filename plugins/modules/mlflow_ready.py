@@ -38,6 +38,13 @@ options:
   ca_path:
     description: A file with the certificates to trust, in place of the system's.
     type: path
+  certificate_name:
+    description:
+      - The name that the server's certificate must have for those who trust O(ca_path), where O(url) has an address. It is asked
+        for in a connection of its own, so that O(validate_certs) may be V(false).
+      - As strict as the newest clients are.
+    type: str
+    version_added: "0.3.0"
   socket:
     description:
       - The server's own socket, past nginx. It tells why the server is not ready, which it does not tell strangers.
@@ -86,6 +93,8 @@ login:
 
 import ipaddress
 import json
+import socket as sockets
+import ssl
 import time
 from urllib.error import HTTPError
 from urllib.parse import urlsplit
@@ -126,6 +135,7 @@ class Server:
         self.login = {"url_username": username, "url_password": password, "force_basic_auth": True} if username else {}
         self.socket = socket
         self.ready = f"{READY}?artifacts" if artifacts else READY
+        self.certificate_name = tls.pop("certificate_name", None)
         self.tls = tls
 
     def ask(self, path, url=None, **options):
@@ -143,8 +153,23 @@ class Server:
             raise NotReady(f"no answer from {url}: {error}") from None
         return answer.code, answer.read()
 
+    def prove_certificate(self):
+        """Connect as a client does who trusts nothing but the given certificates. Raises NotReady."""
+        url = urlsplit(self.url)
+        try:
+            context = ssl.create_default_context(cafile=self.tls["ca_path"])
+            context.verify_flags |= ssl.VERIFY_X509_STRICT
+            with sockets.create_connection((url.hostname, url.port or 443), timeout=ANSWER_SECONDS) as plain:
+                context.wrap_socket(plain, server_hostname=self.certificate_name).close()
+        except OSError as error:
+            raise NotReady(
+                f"a client that trusts {self.tls['ca_path']} does not take {self.url} for {self.certificate_name}: {error}"
+            ) from None
+
     def check(self):
         """Return what the server says of its parts, and whether it lets the user in. Raises NotReady."""
+        if self.certificate_name:
+            self.prove_certificate()
         status, body = self.ask(self.ready, **self.tls)
         if status not in (200, 503):
             raise NotReady(f"{self.url}{READY} answered with status {status}")
@@ -189,11 +214,13 @@ def main():
             "password": {"type": "str", "no_log": True},
             "validate_certs": {"type": "bool", "default": True},
             "ca_path": {"type": "path"},
+            "certificate_name": {"type": "str"},
             "socket": {"type": "path"},
             "artifacts": {"type": "bool", "default": True},
             "timeout": {"type": "int", "default": 60},
         },
         required_together=[("username", "password")],
+        required_by={"certificate_name": "ca_path"},
         supports_check_mode=True,
     )
     wanted = dict(module.params)

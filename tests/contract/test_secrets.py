@@ -22,8 +22,10 @@ BAGS = {"mlflow_aws_known"}
 # These print nothing of what they are given.
 INCLUDES = {"include_role", "import_role", "include_tasks", "import_tasks"}
 # What may be told of a secret or of a login: its other fields, whether it is there, and why it could not be had.
-FIELDS = r"\.(host|port|username|user|dbname|engine|created|version|msg|changed|paths|failed|rc|retiring|status)\b"
+FIELDS = r"\.(host|port|username|user|dbname|engine|created|version|msg|changed|paths|failed|rc|retiring|status|certificate)\b"
 ASKED = r"\s*(is (not )?(defined|skipped|failed|succeeded|changed|mapping|string)\b|\|\s*(length|dict2items|list)\b|[!=]=\s*'')"
+# What these filters make of a key that they are given is for everybody: the one a certificate, the other a sentence without it.
+MADE_PUBLIC = r"mlops\.mlflow_aws\.(?:signed_certificate|authority_problems)\((?:[^()]|\([^()]*\))*\)"
 # What follows a name in an expression: parts of it, a default, and the brackets that these were in.
 PART = r"\.(?!\.)\w+|\[[^\]]*\]|\s*\|\s*default\((?:[^()]|\([^()]*\))*\)|\s*\|\s*string\b|\)"
 
@@ -80,7 +82,7 @@ def variables() -> list[tuple[str, object]]:
 
 def readers(text: str, secrets: set[str]) -> set[str]:
     """The secrets that a text reads, but for what may be told of them."""
-    text = re.sub(r"'(?:[^'\\]|\\.)*'", "''", text)
+    text = re.sub(MADE_PUBLIC, "", re.sub(r"'(?:[^'\\]|\\.)*'", "''", text))
     return {name for name in words(text) & secrets if not all(_is_told(text[end:]) for end in _ends(name, text))}
 
 

@@ -27,6 +27,12 @@ GOOD = {
     "mlflow_server_flask_secret_key": f"flask-key-{SECRET}",
 }
 
+
+def given(name: str) -> str:
+    """The content of a file, as a playbook would give it."""
+    return f"{{{{ lookup('ansible.builtin.file', 'FILES/{name}') }}}}"
+
+
 # Variable, the values that are set, and what must be said. FILES/ is a folder with certificates.
 CASES = [
     ("state", {"state": "started"}, "is 'started'; it must be present or absent"),
@@ -167,6 +173,18 @@ CASES = [
         {"tls": "provided", "tls_certificate_file": "FILES/a.crt", "tls_key_file": "FILES/a.crt"},
         "holds no private key in PEM",
     ),
+    ("tls_ca_certificate", {"tls_ca_key": given("ca.key")}, "set both, or neither to have a CA made"),
+    (
+        "tls_ca_certificate",
+        {"tls_ca_certificate": given("a.crt"), "tls_ca_key": given("a.key")},
+        "mlflow_server_tls_ca_certificate is not a CA's",
+    ),
+    (
+        "tls_ca_key",
+        {"tls_ca_certificate": given("ca.crt"), "tls_ca_key": given("b.key")},
+        "mlflow_server_tls_ca_key is not the key of the certificate in mlflow_server_tls_ca_certificate",
+    ),
+    ("tls_ca_key", {"tls_ca_certificate": given("ca.crt"), "tls_ca_key": SECRET}, "tls_ca_key holds no private key"),
     ("acme_directory_url", {"tls": "acme", "acme_directory_url": "http://acme.example.com/dir"}, "https://"),
     ("acme_ca_file", {"tls": "acme", "acme_ca_file": "/nowhere/acme.pem"}, "is '/nowhere/acme.pem'"),
     ("acme_email", {"tls": "acme", "acme_email": "somebody"}, "is 'somebody'"),
@@ -225,6 +243,11 @@ def certificates(tmp_path_factory):
              "-subj", f"/CN={name}.example.com", "-keyout", folder / f"{name}.key", "-out", folder / f"{name}.crt"],
             check=True, capture_output=True,
         )  # fmt: skip
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-noenc", "-days", "30",
+         "-subj", "/CN=ca", "-addext", "keyUsage=critical,keyCertSign", "-keyout", folder / "ca.key", "-out", folder / "ca.crt"],
+        check=True, capture_output=True,
+    )  # fmt: skip
     (folder / "chain.crt").write_text((folder / "b.crt").read_text() + (folder / "a.crt").read_text())
     return folder
 

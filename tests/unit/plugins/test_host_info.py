@@ -108,7 +108,11 @@ def test_certificate(tmp_path):
 
     real = host({"openssl": openssl})
     names = ["DNS:mlflow.example.com", "IP Address:192.0.2.1"]
-    assert real.certificate(str(path)) == {"names": names, "days": 39, "lifetime_days": 40}
+    found = real.certificate(str(path))
+    assert (found["names"], found["days"], found["lifetime_days"]) == (names, 39, 40)
+    # It is its own authority, by the same words, and comes back as it is in its file.
+    assert len(found["key"].split(":")) == 20 and found["key"] == found["authority"]
+    assert found["pem"].strip() == path.read_text().strip()
     assert real.certificate(str(tmp_path / "key")) == {} and real.certificate(None) == {}
 
 
@@ -229,7 +233,8 @@ def test_a_certificate_that_has_ended(monkeypatch, end, days, names, found):
     monkeypatch.setattr(module.time, "time", lambda: now)
     text = f"notBefore=Mar  3 00:00:00 2020 GMT\nnotAfter={end}\n{names}"
     asked = host({"openssl": text}).certificate("/etc/crt")
-    assert asked == {"names": found, "days": {90: -10, 97: -3}[days], "lifetime_days": days}
+    assert (asked["names"], asked["days"], asked["lifetime_days"]) == (found, {90: -10, 97: -3}[days], days)
+    assert (asked["key"], asked["authority"], asked["pem"]) == ("", "", "")
     assert host().certificate("/etc/crt") == {}
 
 
@@ -271,6 +276,7 @@ def test_the_module_answers_for_all_that_it_is_asked_and_changes_nothing(tmp_pat
         "files": [there, missing],
         "links": [link, there, missing],
         "certificate": missing,
+        "certificates": [missing, there],
         "disks": [str(tmp_path)],
         "pythons": [sys.executable, missing],
         "units": ["no-such.service"],
@@ -283,7 +289,8 @@ def test_the_module_answers_for_all_that_it_is_asked_and_changes_nothing(tmp_pat
     told = json.loads(capsys.readouterr().out)
     assert not told["changed"] and not told.get("failed") and not told.get("skipped")
     assert set(told["files"]) == {there} and told["files"][there]["sha256"] == hashlib.sha256(b"one\n").hexdigest()
-    assert told["links"] == {link: "file"} and told["certificate"] == {} and told["missing_packages"] == []
+    assert told["links"] == {link: "file"} and told["missing_packages"] == []
+    assert told["certificate"] == told["certificates"] == {}
     assert told["processors"] >= 1 and set(told["free_mib"]) == {str(tmp_path)}
     assert told["pythons"] == {sys.executable: f"{sys.version_info[0]}.{sys.version_info[1]}"}
     assert told["python_homes"] == {sys.executable: os.path.realpath(sys.base_prefix)}
