@@ -391,6 +391,21 @@ def test_a_file_says_all_that_its_reader_needs(name):
     assert {section: set(reader[section]) for section in reader.sections()} == FILES[name]
 
 
+def test_a_read_replica_is_tried_first_with_the_login_and_the_ca_of_the_database():
+    names = {"host": "db", "read_host": "replica", "sslmode": "verify-full"}
+    given = {f"mlflow_server_database_{name}": value for name, value in names.items()}
+    reader = configparser.ConfigParser(delimiters="=", interpolation=None)
+    reader.read_string(rendered("pg_service.conf.j2", **given))
+    own, replica = dict(reader["mlflow"]), dict(reader["mlflow_read"])
+    assert (own.pop("host"), replica.pop("host")) == ("db", "replica,db")
+    assert (own.pop("application_name"), replica.pop("application_name")) == ("mlflow", "mlflow-read")
+    assert own == replica and own["sslmode"] == "verify-full" and {"password", "sslrootcert", "port"} <= set(own)
+    store = "postgresql+psycopg2:///?service=mlflow&plugin=mlflow_server"
+    found = environment(**NOTHING, **given, __mlflow_server_store_uri=store)
+    assert found["MLFLOW_READ_REPLICA_BACKEND_STORE_URI"] == "postgresql+psycopg2:///?service=mlflow_read&plugin=mlflow_server"
+    assert "MLFLOW_READ_REPLICA_BACKEND_STORE_URI" not in environment(**NOTHING)
+
+
 def test_the_services_user_owns_its_folders_and_nginx_may_use_the_socket():
     people = [line.split()[:3] for line in rendered("sysusers.conf.j2").splitlines() if line[:1] != "#"]
     assert people == [["g", "mlflow-proxy", "-"], ["u", "mlflow", "-"], ["m", "www-data", "mlflow-proxy"]]

@@ -18,6 +18,7 @@ from mlflow_service.compat import (
 ALL = (
     environment.PATCH,
     store.STORES,
+    store.SEARCHING,
     upgrading.PATCH,
     sources.PATCH,
     traces.PATCH,
