@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterator
 
 import pytest
+import yaml
 from repository import ROOT
 from templates import rendered, sections
 
@@ -231,10 +232,12 @@ UNITS = {
     "mlflow-handover.service": ("mlflow-handover.service.j2", {}),
     "mlflow.socket": ("mlflow.socket.j2", {}),
     "mlflow-gc.timer": ("mlflow-gc.timer.j2", {}),
+    "mlflow-trace-archival.service": ("mlflow-trace-archival.service.j2", {}),
+    "mlflow-trace-archival.timer": ("mlflow-trace-archival.timer.j2", {}),
 }
 SERVERS = ("mlflow.service", "mlflow-next.service")
 #: Those that run MLflow's code.
-OF_MLFLOW = (*SERVERS, "mlflow-gc.service")
+OF_MLFLOW = (*SERVERS, "mlflow-gc.service", "mlflow-trace-archival.service")
 
 
 def unit(name: str) -> dict[str, dict[str, list[str]]]:
@@ -272,8 +275,9 @@ def test_what_serves_has_its_socket_and_is_started_again_whatever_happens(name):
     assert {"LogRateLimitIntervalSec", "LogRateLimitBurst"} <= set(service)
 
 
-def test_what_is_removed_from_time_to_time_is_so_behind_what_people_do():
-    service, timer = unit("mlflow-gc.service")["Service"], unit("mlflow-gc.timer")["Timer"]
+@pytest.mark.parametrize("name", ["mlflow-gc", "mlflow-trace-archival"])
+def test_what_is_done_from_time_to_time_is_so_behind_what_people_do(name):
+    service, timer = unit(f"{name}.service")["Service"], unit(f"{name}.timer")["Timer"]
     assert int(service["Nice"][0]) > 0 and service["IOSchedulingClass"] == ["idle"]
     # At its time, or when the host is there again; not on all hosts at once.
     assert timer["OnCalendar"] and timer["Persistent"] == ["true"] and timer["RandomizedDelaySec"]
@@ -285,6 +289,7 @@ def test_what_is_to_be_there_after_a_boot_is_started_by_it():
         "mlflow.service": ["multi-user.target"],
         "mlflow.socket": ["sockets.target"],
         "mlflow-gc.timer": ["timers.target"],
+        "mlflow-trace-archival.timer": ["timers.target"],
     }
     # With the one comes the other.
     assert wanted["mlflow.service"]["Also"] == ["mlflow.socket"]
@@ -389,6 +394,15 @@ def test_a_file_says_all_that_its_reader_needs(name):
     reader.optionxform = str
     reader.read_string(rendered(name, mlflow_server_database_sslmode="verify-full"))
     assert {section: set(reader[section]) for section in reader.sections()} == FILES[name]
+
+
+def test_a_server_that_archives_says_so_and_where_and_another_one_does_not():
+    given = {"mlflow_server_artifact_root": "s3://bucket/x", "mlflow_server_trace_archival_retention": "90d"}
+    assert yaml.safe_load(rendered("trace-archival.yml.j2", **given)) == {
+        "trace_archival": {"enabled": True, "location": "s3://bucket/x", "retention": "90d"}
+    }
+    assert "MLFLOW_TRACE_ARCHIVAL_CONFIG" in environment(**NOTHING, **given)
+    assert "MLFLOW_TRACE_ARCHIVAL_CONFIG" not in environment(**NOTHING)
 
 
 def test_a_read_replica_is_tried_first_with_the_login_and_the_ca_of_the_database():

@@ -72,6 +72,8 @@ CASES = [
     ("database_max_connections", {"database_max_connections": 20, "workers": 8}, "the database takes 20"),
     ("database_read_host", {"database_read_host": "postgresql://db"}, "it must be a host name or an address alone, not a URL"),
     ("database_read_host", {"database_read_host": "db.example.com"}, "mlflow_server_database_host; it must be a replica"),
+    ("trace_archival_retention", {"trace_archival_retention": "2d8h"}, "is '2d8h'; it must be a number of days, hours"),
+    ("trace_archival_schedule", {"trace_archival_schedule": ""}, "is ''; it must be a calendar event of systemd"),
     ("artifact_root", {"artifact_root": None}, "it must be s3://BUCKET or s3://BUCKET/PREFIX"),
     ("artifact_root", {"artifact_root": "/srv/artifacts"}, "is '/srv/artifacts'; it must be s3://BUCKET"),
     ("aws_region", {"aws_region": "Frankfurt"}, "is 'Frankfurt'; it must be a region such as eu-central-1"),

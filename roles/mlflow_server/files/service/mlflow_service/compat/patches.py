@@ -3,6 +3,7 @@
 """All patches."""
 
 from mlflow_service.compat import (
+    archival,
     artifacts,
     auth,
     classic,
@@ -31,6 +32,7 @@ ALL = (
     artifacts.STORING,
     artifacts.DOWNLOADING,
     deletion.PATCH,
+    archival.PATCH,
     processes.FORKING,
     processes.DRAINING,
 )
