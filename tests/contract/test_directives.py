@@ -232,6 +232,9 @@ UNITS = {
     "mlflow-handover.service": ("mlflow-handover.service.j2", {}),
     "mlflow.socket": ("mlflow.socket.j2", {}),
     "mlflow-gc.timer": ("mlflow-gc.timer.j2", {}),
+    "mlflow-jobs.service": ("mlflow-jobs.service.j2", {}),
+    "mlflow-scorer.socket": ("mlflow-scorer.socket.j2", {}),
+    "mlflow-scorer@.service": ("mlflow-scorer@.service.j2", {}),
     "mlflow-trace-archival.service": ("mlflow-trace-archival.service.j2", {}),
     "mlflow-trace-archival.timer": ("mlflow-trace-archival.timer.j2", {}),
 }
@@ -248,7 +251,8 @@ def unit(name: str) -> dict[str, dict[str, list[str]]]:
 @pytest.mark.parametrize("name", UNITS)
 def test_a_unit_says_what_it_is(name):
     about = unit(name)["Unit"]
-    assert about.get("Description") and (not name.endswith(".service") or about.get("Documentation"))
+    # What is started for each connection documents nothing.
+    assert about.get("Description") and ("@" in name or not name.endswith(".service") or about.get("Documentation"))
 
 
 @pytest.mark.parametrize("name", OF_MLFLOW)
@@ -283,12 +287,53 @@ def test_what_is_done_from_time_to_time_is_so_behind_what_people_do(name):
     assert timer["OnCalendar"] and timer["Persistent"] == ["true"] and timer["RandomizedDelaySec"]
 
 
+def test_what_runs_jobs_comes_second_and_is_started_again_whatever_happens():
+    about, service = unit("mlflow-jobs.service")["Unit"], unit("mlflow-jobs.service")["Service"]
+    assert service["Type"] == ["notify"] and service["Restart"] == ["always"] and about["StartLimitIntervalSec"] == ["0"]
+    assert int(service["Nice"][0]) > 0 and int(service["OOMScoreAdjust"][0]) > 0 and service["MemoryMax"] == ["2G"]
+    # A job that takes too much is ended, and what runs them goes on.
+    assert service["OOMPolicy"] == ["continue"] and service["KillMode"] == ["mixed"]
+    assert service["EnvironmentFile"] == ["/etc/mlflow/mlflow.env"] and service["Environment"] == ["PYTHONSAFEPATH=1"]
+    # By this the role finds that it runs with other settings.
+    assert "sha256sum" in service["ExecStartPre"][0]
+    # Keys of model providers, which are in no environment.
+    assert service["LoadCredential"] == ["jobs-credentials:<__mlflow_server_jobs_credentials_file>"]
+
+
+def test_what_a_user_wrote_has_its_connection_and_nothing_else():
+    listens, service = unit("mlflow-scorer.socket")["Socket"], unit("mlflow-scorer@.service")["Service"]
+    assert (listens["Accept"], listens["SocketMode"], listens["SocketGroup"]) == (["yes"], ["0660"], ["mlflow"])
+    assert int(listens["MaxConnections"][0]) <= 16
+    assert service["StandardInput"] == service["StandardOutput"] == ["socket"] and service["StandardError"] == ["journal"]
+    # Whom it runs as has nothing, reads nothing of the service's and reaches nobody.
+    assert service["DynamicUser"] == service["PrivateNetwork"] == ["true"] and "User" not in service and "Group" not in service
+    assert service["RestrictAddressFamilies"] == ["none"] and "EnvironmentFile" not in service and "LoadCredential" not in service
+    assert {"/etc/mlflow", "-/var/lib/mlflow", "-/run/mlflow", "-/var/log"} <= set(service["InaccessiblePaths"][0].split())
+    # And has an end, and no more than its share.
+    assert {"RuntimeMaxSec", "MemoryMax", "TasksMax", "LimitFSIZE"} <= set(service) and service["MemorySwapMax"] == ["0"]
+
+
+def test_jobs_are_there_for_the_server_where_they_are_run():
+    names = ("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "MLFLOW_SERVER_JOB_EXECUTION_ENGINE", "MLFLOW_SERVER_ENABLE_CUSTOM_SCORERS")
+    for given, said in (
+        ({}, ("false", None, None)),
+        ({"mlflow_server_jobs": True}, ("true", "executor", "false")),
+        ({"mlflow_server_jobs": True, "mlflow_server_custom_scorers": True}, ("true", "executor", "true")),
+        # The one word without the other opens nothing.
+        ({"mlflow_server_custom_scorers": True}, ("false", None, None)),
+    ):
+        found = environment(**NOTHING, **given)
+        assert tuple(map(found.get, names)) == said
+
+
 def test_what_is_to_be_there_after_a_boot_is_started_by_it():
     wanted = {name: unit(name).get("Install", {}) for name in UNITS}
     assert {name: found["WantedBy"] for name, found in wanted.items() if found} == {
         "mlflow.service": ["multi-user.target"],
         "mlflow.socket": ["sockets.target"],
         "mlflow-gc.timer": ["timers.target"],
+        "mlflow-jobs.service": ["multi-user.target"],
+        "mlflow-scorer.socket": ["sockets.target"],
         "mlflow-trace-archival.timer": ["timers.target"],
     }
     # With the one comes the other.
@@ -339,6 +384,9 @@ SOMETIMES = {
     ("MLFLOW_SERVER_TLS", "MLFLOW_SERVER_ADDRESSES"): {"mlflow_server_tls": "acme"},
     ("MLFLOW_SERVER_LEFT_OUT",): {"mlflow_server_shortcuts": False},
     ("MLFLOW_SERVER_EXTRA_ROUTES",): {"mlflow_server_extra_routes": ["GET /x"]},
+    ("MLFLOW_SERVER_JOB_EXECUTION_ENGINE", "MLFLOW_SERVER_JOBS_AT_ONCE", "MLFLOW_SERVER_ENABLE_CUSTOM_SCORERS"): {
+        "mlflow_server_jobs": True
+    },
     ("MLFLOW_SERVER_METRICS",): {"mlflow_server_metrics_allowed_cidrs": ["192.0.2.0/24"]},
 }
 NOTHING = {

@@ -9,6 +9,7 @@ from mlflow_service.compat import (
     classic,
     deletion,
     environment,
+    jobs,
     processes,
     sources,
     store,
@@ -36,3 +37,6 @@ ALL = (
     processes.FORKING,
     processes.DRAINING,
 )
+
+# Looked at by what runs jobs, which the oldest version that is served does not have.
+OF_JOBS = (jobs.PATCH,)

@@ -199,6 +199,15 @@ FLASK = """
 /{api}/3.0/mlflow/workspaces/<workspace_name> DELETE,GET,PATCH
 """
 
+# Where there is somebody who runs jobs. MLflow looks whether the caller may change the experiment, and whether the traces are
+# of that one; a job is its creator's. Any other way to start one does not look at what the job is given, so it stays closed.
+JOBS = """
+/ajax-api/3.0/mlflow/genai/evaluate/invoke POST
+/ajax-api/3.0/mlflow/jobs/<job_id> GET
+/ajax-api/3.0/mlflow/jobs/cancel/<job_id> PATCH
+/ajax-api/3.0/mlflow/scorer/invoke POST
+"""
+
 # FastAPI's, with {name} for a part of a path and {name:path} for one that may have slashes.
 NATIVE = """
 /health GET
@@ -270,6 +279,8 @@ class Routes:
         given = os.environ.get("MLFLOW_SERVER_EXTRA_ROUTES", "").split() if extra is None else extra
         self._extra = tuple(given)
         self._flask = _listed(FLASK)
+        if os.environ.get("MLFLOW_SERVER_ENABLE_JOB_EXECUTION") == "true":
+            self._flask |= _listed(JOBS)
         self._native = [(re.compile(_pattern(path)), methods) for path, methods in _listed(NATIVE).items()]
 
     def is_extra(self, path):
