@@ -306,7 +306,9 @@ def test_what_a_user_wrote_has_its_connection_and_nothing_else():
     assert int(listens["MaxConnections"][0]) <= 16
     assert service["StandardInput"] == service["StandardOutput"] == ["socket"] and service["StandardError"] == ["journal"]
     # Whom it runs as has nothing, reads nothing of the service's and reaches nobody.
-    assert service["DynamicUser"] == service["PrivateNetwork"] == ["true"] and "User" not in service and "Group" not in service
+    assert service["DynamicUser"] == service["PrivateNetwork"] == ["true"] and "Group" not in service
+    # One for each connection: what is another scorer's is another user's.
+    assert service["User"] == ["scorer-%i"] and service["ProtectProc"] == ["invisible"]
     assert service["RestrictAddressFamilies"] == ["none"] and "EnvironmentFile" not in service and "LoadCredential" not in service
     assert {"/etc/mlflow", "-/var/lib/mlflow", "-/run/mlflow", "-/var/log"} <= set(service["InaccessiblePaths"][0].split())
     # And has an end, and no more than its share.
