@@ -74,6 +74,7 @@ CASES = [
     ("database_read_host", {"database_read_host": "db.example.com"}, "mlflow_server_database_host; it must be a replica"),
     ("jobs", {"jobs": True, "version": "3.16.1"}, "mlflow_server_version is '3.16.1'; it must be 3.17.0 or newer for jobs"),
     ("jobs_at_once", {"jobs_at_once": 0}, "is '0'; it must be a whole number from 1 to 99"),
+    ("jobs_at_once", {"jobs": True, "database_max_connections": 60, "workers": 3, "jobs_at_once": 9}, "jobs_at_once 9: with"),
     ("jobs_memory_max", {"jobs_memory_max": "lots"}, "is 'lots'; it must be a size such as 2G"),
     ("jobs_credentials", {"jobs_credentials": {"a b": SECRET}}, "must be a mapping of the names of variables"),
     ("custom_scorers", {"custom_scorers": True}, "is true and mlflow_server_jobs is false"),

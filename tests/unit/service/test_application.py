@@ -440,6 +440,10 @@ def test_pools_leave_room_for_those_of_a_replica_and_fit_a_smaller_one(environme
     environment(MLFLOW_SERVER_DATABASE_CONNECTIONS=0, MLFLOW_SERVER_WORKERS_OF_ALL_HOSTS=4)
     maxima.update({"service=mlflow": 203, "service=mlflow_read": 203})
     assert 4 * (5 * fitted() + 1) <= 160 < 4 * (5 * (fitted() + 1) + 1)
+    # What runs jobs has its own.
+    environment(MLFLOW_SERVER_JOBS_AT_ONCE=2)
+    assert 4 * (5 * fitted() + 1) + 25 * 0.8 <= 160 < 4 * (5 * (fitted() + 1) + 1) + 25 * 0.8
+    monkeypatch.delenv("MLFLOW_SERVER_JOBS_AT_ONCE")
     maxima["service=mlflow_read"] = 60
     assert 4 * 2 * fitted() <= 48 < 4 * 2 * (fitted() + 1)
 

@@ -46,6 +46,8 @@ CONNECTIONS_SHARE = 0.8
 POOLS, ALONE = 3, 1
 # Those for a read replica, of tracking and registry, which come to the database while it is away.
 REPLICA_POOLS = 2
+# What runs jobs takes so many, and each of them so many more.
+JOBS_TAKE, EACH_JOB_TAKES = 9, 8
 # At most what SQLAlchemy takes by itself.
 POOL_LEAST, POOL_MOST = 4, 15
 
@@ -67,6 +69,8 @@ def _fit_pools():
         maximum = int(connection.execute("SHOW max_connections").fetchone()[0])
         reserved = int(connection.execute("SHOW superuser_reserved_connections").fetchone()[0])
     maximum = int(os.environ["MLFLOW_SERVER_DATABASE_CONNECTIONS"]) or maximum - reserved
+    if jobs := int(os.environ.get("MLFLOW_SERVER_JOBS_AT_ONCE", "0")):
+        maximum -= JOBS_TAKE + jobs * EACH_JOB_TAKES
     workers = int(os.environ["MLFLOW_SERVER_WORKERS_OF_ALL_HOSTS"])
     pools = POOLS + REPLICA_POOLS if environment.has_replica() else POOLS
     each = int((CONNECTIONS_SHARE * maximum / workers - ALONE) / pools)
