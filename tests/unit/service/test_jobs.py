@@ -10,12 +10,14 @@ import socket
 import sys
 import threading
 import time
+import types
 from pathlib import Path
 
 import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "roles" / "mlflow_server" / "files" / "service"))
 
+from mlflow_service.compat import jobs  # noqa: E402
 from mlflow_service.database import client  # noqa: E402
 from mlflow_service.http.routes import Routes  # noqa: E402
 from mlflow_service.jobs import __main__ as runner  # noqa: E402
@@ -213,14 +215,26 @@ def test_without_a_sandbox_nothing_is_executed(tmp_path):
 
 @pytest.mark.parametrize("answer", [{"value": [1]}, {"value": {"a": 1}}])
 def test_an_answer_that_is_no_score_is_none(monkeypatch, answer):
-    import types
-
     for name in ("mlflow", "mlflow.entities"):
         monkeypatch.setitem(sys.modules, name, types.ModuleType(name))
     sys.modules["mlflow.entities"].Assessment = object
     with pytest.raises(scorers.ScorerFailed, match="no score"):
         scorers.unpacked(answer)
     assert [scorers.unpacked({"value": it}) for it in (True, 1, 0.5, "a", None)] == [True, 1, 0.5, "a", None]
+
+
+def test_where_code_is_kept_out_mlflow_makes_no_function_of_it(monkeypatch):
+    made = types.SimpleNamespace(recreate_function=exec)
+    for name in ("mlflow", "mlflow.genai"):
+        monkeypatch.setitem(sys.modules, name, types.ModuleType(name))
+    monkeypatch.setitem(sys.modules, "mlflow.genai.scorers", types.SimpleNamespace(scorer_utils=made))
+    jobs.keep_code_out(jobs.refused)
+    with pytest.raises(RuntimeError, match="executed for jobs alone"):
+        made.recreate_function("raise SystemExit", "()", "mine")
+    # What a job has in its place is called as the function would be, and executes nothing here.
+    jobs.keep_code_out(scorers.standing_in)
+    stands = made.recreate_function("raise SystemExit", "(outputs, trace=None)", "mine")
+    assert stands.__name__ == "mine" and list(stands.__signature__.parameters) == ["outputs", "trace"]
 
 
 def test_the_lock_is_of_the_database_and_not_of_another_program():

@@ -29,7 +29,7 @@ import socket
 import sys
 from pathlib import Path
 
-from mlflow_service.compat import artifacts, auth, classic, environment, patches, processes, sources, store, traces
+from mlflow_service.compat import artifacts, auth, classic, environment, jobs, patches, processes, sources, store, traces
 from mlflow_service.compat.ground import LEFT_OUT, Ground, with_logins
 from mlflow_service.database import client, errors, schema
 from mlflow_service.http import bodies, classic_calls, logins, malformed, metrics, routes
@@ -69,8 +69,8 @@ def _fit_pools():
         maximum = int(connection.execute("SHOW max_connections").fetchone()[0])
         reserved = int(connection.execute("SHOW superuser_reserved_connections").fetchone()[0])
     maximum = int(os.environ["MLFLOW_SERVER_DATABASE_CONNECTIONS"]) or maximum - reserved
-    if jobs := int(os.environ.get("MLFLOW_SERVER_JOBS_AT_ONCE", "0")):
-        maximum -= JOBS_TAKE + jobs * EACH_JOB_TAKES
+    if at_once := int(os.environ.get("MLFLOW_SERVER_JOBS_AT_ONCE", "0")):
+        maximum -= JOBS_TAKE + at_once * EACH_JOB_TAKES
     workers = int(os.environ["MLFLOW_SERVER_WORKERS_OF_ALL_HOSTS"])
     pools = POOLS + REPLICA_POOLS if environment.has_replica() else POOLS
     each = int((CONNECTIONS_SHARE * maximum / workers - ALONE) / pools)
@@ -136,6 +136,8 @@ def _patch(fastapi_app):
         artifacts.tell_what_is_not_there()
     sources.keep_to_the_server()
     traces.bound_expansion()
+    if os.environ.get("MLFLOW_SERVER_ENABLE_CUSTOM_SCORERS") == "true":
+        jobs.keep_code_out(jobs.refused)
     if not used(classic.PATCH):
         return fastapi_app
     paths = classic_calls.classic_paths(flask_app, fastapi_app, classic.checked_before_flask(with_logins()))
