@@ -29,7 +29,18 @@ import socket
 import sys
 from pathlib import Path
 
-from mlflow_service.compat import artifacts, auth, classic, environment, jobs, patches, processes, sources, store, traces
+from mlflow_service.compat import (
+    artifacts,
+    auth,
+    classic,
+    environment,
+    jobs,
+    patches,
+    processes,
+    sources,
+    store,
+    traces,
+)
 from mlflow_service.compat.ground import LEFT_OUT, Ground, with_logins
 from mlflow_service.database import client, errors, schema
 from mlflow_service.http import bodies, classic_calls, logins, malformed, metrics, routes
