@@ -79,6 +79,7 @@ TESTS = {
         "service/test_prepare.py", "service/test_lower_version.py", "service/test_users_of_old.py",
     ],
     f"{SERVICE}/database/gc.py": ["service/test_gc.py", "service/test_client.py"],
+    f"{SERVICE}/database/archive.py": ["service/test_archive.py"],
     f"{SERVICE}/database/errors.py": ["service/test_database_errors.py"],
     f"{SERVICE}/http/ready.py": ["service/test_ready.py", "service/test_store_settings.py"],
     f"{SERVICE}/http/logins.py": ["service/test_logins.py", "service/test_addresses.py"],

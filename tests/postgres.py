@@ -66,3 +66,26 @@ def server(*settings):
             subprocess.run([programs / "pg_ctl", "-D", data, "-w", "-m", "immediate", "stop"], **quiet)
     finally:
         shutil.rmtree(folder)
+
+
+@contextmanager
+def replica(primary):
+    """The folder of the socket of a physical replica of a server of the above."""
+    # A link to one of its programs does not lead to the others.
+    programs, who = (_programs() / "initdb").resolve().parent, _as_who()
+    folder = Path(tempfile.mkdtemp(prefix="pg-", dir="/tmp"))
+    if who:
+        os.chown(folder, who["user"], who["group"])
+    environment = {"PATH": os.environ["PATH"], "LC_ALL": "C"}
+    quiet = {"check": True, "stdout": subprocess.DEVNULL, "cwd": folder, "env": environment, **who}
+    data = folder / "data"
+    try:
+        subprocess.run([programs / "pg_basebackup", "-h", primary, "-U", "mlflow", "-D", data, "-R", "-c", "fast"], **quiet)
+        options = f"-c listen_addresses= -c unix_socket_directories={folder}"
+        subprocess.run([programs / "pg_ctl", "-D", data, "-w", "-l", folder / "log", "-o", options, "start"], **quiet)
+        try:
+            yield folder
+        finally:
+            subprocess.run([programs / "pg_ctl", "-D", data, "-w", "-m", "immediate", "stop"], **{**quiet, "check": False})
+    finally:
+        shutil.rmtree(folder)

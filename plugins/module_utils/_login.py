@@ -48,6 +48,14 @@ try:
     pid, elsewhere, owner = cursor.fetchone()
     seen = {"pooled": pid != connection.info.backend_pid, "tables_elsewhere": elsewhere, "tables_of": owner}
     connection.close()
+    # A read replica has the same login, a little later.
+    about = asked["content"] or open(asked["path"]).read()
+    if f"[{asked['service']}_read]" in about.splitlines():
+        try:
+            driver.connect(f"service={asked['service']}_read").close()
+        except driver.Error as error:
+            print(json.dumps({"error": " ".join(str(error).split()), "replica": True}))
+            sys.exit()
     found = {name: {"can_login": can_login, "note": note} for name, can_login, note in roles}
     print(json.dumps({**dict(zip(("login", "acts_as", "tls", "address"), answer)), **seen, "roles": found}))
 except driver.Error as error:
@@ -64,6 +72,8 @@ FINAL = (
     "No such file",
     "No module named",
 )
+# What a read replica knows a little later than the database.
+LATER = ("password authentication failed", "not permitted to log in", "does not exist")
 
 
 def attempt(params, run=subprocess.run):
@@ -88,13 +98,16 @@ def login(params, attempt=attempt, sleep=time.sleep, clock=time.monotonic):
     while True:
         answer = attempt(params)
         error = answer.get("error")
-        if not error or clock() >= deadline or any(words in error for words in FINAL):
+        final = any(words in error for words in FINAL if not (answer.get("replica") and words in LATER)) if error else True
+        if final or clock() >= deadline:
             return answer
         sleep(1)
 
 
 def problem(answer, params):
     """What is wrong with the answer, in words without a secret; or nothing."""
+    if answer.get("replica"):
+        return f"MLflow on this host can't log in to the read replica of its database as {params['expect']}: {answer['error']}"
     if answer.get("error"):
         return f"MLflow on this host can't log in to its database as {params['expect']}: {answer['error']}"
     if answer["login"] != params["expect"]:

@@ -151,8 +151,9 @@ def write(path, content, group, mode):
 
 
 def settings(content):
-    """The settings of a service file."""
-    return dict(line.split("=", 1) for line in (content or "").splitlines() if "=" in line and not line.startswith("#"))
+    """The settings of the first service of a service file, which is the database's own; a read replica's come after it."""
+    content = f"\n{content or ''}".split("\n[")
+    return dict(line.split("=", 1) for line in "".join(content[:2]).splitlines() if "=" in line and not line.startswith("#"))
 
 
 def prove(params, before, login=login):

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 
 from jinja2 import ChainableUndefined, Environment, FileSystemLoader
@@ -52,7 +53,7 @@ def rendered(name: str, **given) -> str:
     environment = Environment(
         loader=FileSystemLoader(ROLE / "templates"), trim_blocks=True, keep_trailing_newline=True, undefined=Named
     )
-    environment.filters |= {"bool": bool, "comment": lambda text: f"# {text}", "regex_escape": re.escape}
+    environment.filters |= {"bool": bool, "comment": lambda text: f"# {text}", "regex_escape": re.escape, "to_json": json.dumps}
     return environment.get_template(name).render({**KNOWN, **given})
 
 

@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterator
 
 import pytest
+import yaml
 from repository import ROOT
 from templates import rendered, sections
 
@@ -231,10 +232,15 @@ UNITS = {
     "mlflow-handover.service": ("mlflow-handover.service.j2", {}),
     "mlflow.socket": ("mlflow.socket.j2", {}),
     "mlflow-gc.timer": ("mlflow-gc.timer.j2", {}),
+    "mlflow-jobs.service": ("mlflow-jobs.service.j2", {}),
+    "mlflow-scorer.socket": ("mlflow-scorer.socket.j2", {}),
+    "mlflow-scorer@.service": ("mlflow-scorer@.service.j2", {}),
+    "mlflow-trace-archival.service": ("mlflow-trace-archival.service.j2", {}),
+    "mlflow-trace-archival.timer": ("mlflow-trace-archival.timer.j2", {}),
 }
 SERVERS = ("mlflow.service", "mlflow-next.service")
 #: Those that run MLflow's code.
-OF_MLFLOW = (*SERVERS, "mlflow-gc.service")
+OF_MLFLOW = (*SERVERS, "mlflow-gc.service", "mlflow-trace-archival.service")
 
 
 def unit(name: str) -> dict[str, dict[str, list[str]]]:
@@ -245,7 +251,8 @@ def unit(name: str) -> dict[str, dict[str, list[str]]]:
 @pytest.mark.parametrize("name", UNITS)
 def test_a_unit_says_what_it_is(name):
     about = unit(name)["Unit"]
-    assert about.get("Description") and (not name.endswith(".service") or about.get("Documentation"))
+    # What is started for each connection documents nothing.
+    assert about.get("Description") and ("@" in name or not name.endswith(".service") or about.get("Documentation"))
 
 
 @pytest.mark.parametrize("name", OF_MLFLOW)
@@ -275,11 +282,53 @@ def test_what_serves_has_its_socket_and_is_started_again_whatever_happens(name):
     assert {"LogRateLimitIntervalSec", "LogRateLimitBurst"} <= set(service)
 
 
-def test_what_is_removed_from_time_to_time_is_so_behind_what_people_do():
-    service, timer = unit("mlflow-gc.service")["Service"], unit("mlflow-gc.timer")["Timer"]
+@pytest.mark.parametrize("name", ["mlflow-gc", "mlflow-trace-archival"])
+def test_what_is_done_from_time_to_time_is_so_behind_what_people_do(name):
+    service, timer = unit(f"{name}.service")["Service"], unit(f"{name}.timer")["Timer"]
     assert int(service["Nice"][0]) > 0 and service["IOSchedulingClass"] == ["idle"]
     # At its time, or when the host is there again; not on all hosts at once.
     assert timer["OnCalendar"] and timer["Persistent"] == ["true"] and timer["RandomizedDelaySec"]
+
+
+def test_what_runs_jobs_comes_second_and_is_started_again_whatever_happens():
+    about, service = unit("mlflow-jobs.service")["Unit"], unit("mlflow-jobs.service")["Service"]
+    assert service["Type"] == ["notify"] and service["Restart"] == ["always"] and about["StartLimitIntervalSec"] == ["0"]
+    assert int(service["Nice"][0]) > 0 and int(service["OOMScoreAdjust"][0]) > 0 and service["MemoryMax"] == ["2G"]
+    # A job that takes too much is ended, and what runs them goes on.
+    assert service["OOMPolicy"] == ["continue"] and service["KillMode"] == ["mixed"]
+    assert service["EnvironmentFile"] == ["/etc/mlflow/mlflow.env"] and service["Environment"] == ["PYTHONSAFEPATH=1"]
+    # By this the role finds that it runs with other settings.
+    assert "sha256sum" in service["ExecStartPre"][0]
+    # Keys of model providers, which are in no environment.
+    assert service["LoadCredential"] == ["jobs-credentials:<__mlflow_server_jobs_credentials_file>"]
+
+
+def test_what_a_user_wrote_has_its_connection_and_nothing_else():
+    listens, service = unit("mlflow-scorer.socket")["Socket"], unit("mlflow-scorer@.service")["Service"]
+    assert (listens["Accept"], listens["SocketMode"], listens["SocketGroup"]) == (["yes"], ["0660"], ["mlflow"])
+    assert int(listens["MaxConnections"][0]) <= 16
+    assert service["StandardInput"] == service["StandardOutput"] == ["socket"] and service["StandardError"] == ["journal"]
+    # Whom it runs as has nothing, reads nothing of the service's and reaches nobody.
+    assert service["DynamicUser"] == service["PrivateNetwork"] == ["true"] and "Group" not in service
+    # One for each connection: what is another scorer's is another user's.
+    assert service["User"] == ["scorer-%i"] and service["ProtectProc"] == ["invisible"]
+    assert service["RestrictAddressFamilies"] == ["none"] and "EnvironmentFile" not in service and "LoadCredential" not in service
+    assert {"/etc/mlflow", "-/var/lib/mlflow", "-/run/mlflow", "-/var/log"} <= set(service["InaccessiblePaths"][0].split())
+    # And has an end, and no more than its share.
+    assert {"RuntimeMaxSec", "MemoryMax", "TasksMax", "LimitFSIZE"} <= set(service) and service["MemorySwapMax"] == ["0"]
+
+
+def test_jobs_are_there_for_the_server_where_they_are_run():
+    names = ("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "MLFLOW_SERVER_JOB_EXECUTION_ENGINE", "MLFLOW_SERVER_ENABLE_CUSTOM_SCORERS")
+    for given, said in (
+        ({}, ("false", None, None)),
+        ({"mlflow_server_jobs": True}, ("true", "executor", "false")),
+        ({"mlflow_server_jobs": True, "mlflow_server_custom_scorers": True}, ("true", "executor", "true")),
+        # The one word without the other opens nothing.
+        ({"mlflow_server_custom_scorers": True}, ("false", None, None)),
+    ):
+        found = environment(**NOTHING, **given)
+        assert tuple(map(found.get, names)) == said
 
 
 def test_what_is_to_be_there_after_a_boot_is_started_by_it():
@@ -288,6 +337,9 @@ def test_what_is_to_be_there_after_a_boot_is_started_by_it():
         "mlflow.service": ["multi-user.target"],
         "mlflow.socket": ["sockets.target"],
         "mlflow-gc.timer": ["timers.target"],
+        "mlflow-jobs.service": ["multi-user.target"],
+        "mlflow-scorer.socket": ["sockets.target"],
+        "mlflow-trace-archival.timer": ["timers.target"],
     }
     # With the one comes the other.
     assert wanted["mlflow.service"]["Also"] == ["mlflow.socket"]
@@ -338,6 +390,9 @@ SOMETIMES = {
     ("MLFLOW_SERVER_LEFT_OUT",): {"mlflow_server_shortcuts": False},
     ("MLFLOW_SERVER_EXTRA_ROUTES",): {"mlflow_server_extra_routes": ["GET /x"]},
     ("MLFLOW_GATEWAY_ALLOWED_PROVIDERS",): {"mlflow_server_gateway": True},
+    ("MLFLOW_SERVER_JOB_EXECUTION_ENGINE", "MLFLOW_SERVER_JOBS_AT_ONCE", "MLFLOW_SERVER_ENABLE_CUSTOM_SCORERS"): {
+        "mlflow_server_jobs": True
+    },
     ("MLFLOW_SERVER_METRICS",): {"mlflow_server_metrics_allowed_cidrs": ["192.0.2.0/24"]},
 }
 NOTHING = {
@@ -407,6 +462,30 @@ def test_a_file_says_all_that_its_reader_needs(name):
     reader.optionxform = str
     reader.read_string(rendered(name, mlflow_server_database_sslmode="verify-full"))
     assert {section: set(reader[section]) for section in reader.sections()} == FILES[name]
+
+
+def test_a_server_that_archives_says_so_and_where_and_another_one_does_not():
+    given = {"mlflow_server_artifact_root": "s3://bucket/x", "mlflow_server_trace_archival_retention": "90d"}
+    assert yaml.safe_load(rendered("trace-archival.yml.j2", **given)) == {
+        "trace_archival": {"enabled": True, "location": "s3://bucket/x", "retention": "90d"}
+    }
+    assert "MLFLOW_TRACE_ARCHIVAL_CONFIG" in environment(**NOTHING, **given)
+    assert "MLFLOW_TRACE_ARCHIVAL_CONFIG" not in environment(**NOTHING)
+
+
+def test_a_read_replica_is_tried_first_with_the_login_and_the_ca_of_the_database():
+    names = {"host": "db", "read_host": "replica", "sslmode": "verify-full"}
+    given = {f"mlflow_server_database_{name}": value for name, value in names.items()}
+    reader = configparser.ConfigParser(delimiters="=", interpolation=None)
+    reader.read_string(rendered("pg_service.conf.j2", **given))
+    own, replica = dict(reader["mlflow"]), dict(reader["mlflow_read"])
+    assert (own.pop("host"), replica.pop("host")) == ("db", "replica,db")
+    assert (own.pop("application_name"), replica.pop("application_name")) == ("mlflow", "mlflow-read")
+    assert own == replica and own["sslmode"] == "verify-full" and {"password", "sslrootcert", "port"} <= set(own)
+    store = "postgresql+psycopg2:///?service=mlflow&plugin=mlflow_server"
+    found = environment(**NOTHING, **given, __mlflow_server_store_uri=store)
+    assert found["MLFLOW_READ_REPLICA_BACKEND_STORE_URI"] == "postgresql+psycopg2:///?service=mlflow_read&plugin=mlflow_server"
+    assert "MLFLOW_READ_REPLICA_BACKEND_STORE_URI" not in environment(**NOTHING)
 
 
 def test_the_services_user_owns_its_folders_and_nginx_may_use_the_socket():

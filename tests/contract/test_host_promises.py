@@ -156,6 +156,7 @@ UNITS = {
     "mlflow.service": ("mlflow.service.j2", {"__mlflow_server_is_next": False}),
     "mlflow-next.service": ("mlflow.service.j2", {"__mlflow_server_is_next": True}),
     "mlflow-gc.service": ("mlflow-gc.service.j2", {}),
+    "mlflow-jobs.service": ("mlflow-jobs.service.j2", {}),
     "mlflow-trace-archival.service": ("mlflow-trace-archival.service.j2", {}),
 }
 

@@ -500,7 +500,10 @@ def test_a_unit_is_stopped_where_it_is_there_and_the_servers_own_are_touched_whe
 
 
 # What they do needs an installation, or units and packages that a plan of a new host has not got.
-NEEDS_AN_INSTALLATION = {SERVER / f"{name}.yml" for name in ("database", "service", "gc", "proxy", "acme", "acme_prepare")}
+NEEDS_AN_INSTALLATION = {
+    SERVER / f"{name}.yml"
+    for name in ("database", "service", "gc", "trace_archival", "jobs", "proxy", "acme", "acme_prepare")
+}
 
 
 def test_a_plan_of_a_new_host_looks_at_nothing_that_is_not_there():

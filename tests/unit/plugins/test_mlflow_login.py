@@ -193,3 +193,20 @@ def test_a_task_fails_where_the_login_is_another_one(monkeypatch, capsys, check_
     assert told(path="/a")["msg"] == "missing required arguments: expect"
     assert told(expect="mlflow_b")["msg"] == "one of the following is required: path, content"
     assert "mutually exclusive: path|content" in told(path="/a", content="b", expect="mlflow_b")["msg"]
+
+
+def test_a_replica_that_does_not_know_the_new_password_yet_is_waited_for(login):
+    """A rotation would otherwise have searches fail until it does."""
+    answers = [{"error": 'password authentication failed for user "mlflow_b"', "replica": True}, {"error": "x", "replica": True}]
+    time, left = [0.0], [answers[0], answers[0], {"login": "mlflow_b"}]
+
+    def sleep(seconds):
+        time[0] += seconds
+
+    how = {"sleep": sleep, "clock": lambda: time[0]}
+    assert login.login(PARAMS, attempt=lambda _params: left.pop(0), **how) == {"login": "mlflow_b"} and not left
+    assert login.login(PARAMS, attempt=lambda _params: answers[0], **how) == answers[0] and time[0] == 7
+    assert login.problem(answers[0], PARAMS).startswith("MLflow on this host can't log in to the read replica of its database")
+    # What is no matter of time is told at once.
+    wrong = {"error": "certificate verify failed", "replica": True}
+    assert login.login(PARAMS, attempt=lambda _params: wrong, **how) == wrong and time[0] == 7

@@ -254,6 +254,9 @@ def test_a_file_without_settings_is_replaced(server, run, content):
 def test_settings():
     settings = plugin("modules", "mlflow_service_file").settings
     assert settings("[mlflow]\nuser=a\n# user=b\npassword=x=y=\nempty=\n") == {"user": "a", "password": "x=y=", "empty": ""}
+    # Those of a read replica are not the database's.
+    both = "# made\n[mlflow]\nhost=db\npassword=[x]\n\n[mlflow_read]\nhost=replica,db\nport=1\n"
+    assert settings(both) == {"host": "db", "password": "[x]"}
     assert settings(None) == settings("") == {}
 
 

@@ -288,7 +288,8 @@ def as_a_worker():
 def test_a_worker_opens_no_store_on_a_schema_that_is_not_its_own(monkeypatch):
     """MLflow migrates what is behind as soon as a store is opened, each worker of each host by itself."""
 
-    def another(with_auth):
+    def another(with_auth, replica):
+        assert not replica
         raise SystemExit(f"The database is for MLflow 3.99, whether with users: {with_auth}.")
 
     def opened(*_given):
@@ -410,6 +411,41 @@ def test_all_workers_of_all_hosts_leave_the_database_some_connections(
     least = 3 * application.POOL_LEAST + 1
     there = given or maximum - reserved
     assert workers * (3 * sum(found) + 1) <= 0.8 * there or 3 * sum(found) + 1 == least
+
+
+def test_pools_leave_room_for_those_of_a_replica_and_fit_a_smaller_one(environment, monkeypatch):
+    """While the replica is away, its pools are at the database."""
+    maxima = {}
+
+    class Connection:
+        def __init__(self, about="service=mlflow"):
+            self._maximum = maxima[about]
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_exc):
+            return None
+
+        def execute(self, statement):
+            return types.SimpleNamespace(fetchone=lambda: (self._maximum if statement == "SHOW max_connections" else 3,))
+
+    def fitted():
+        monkeypatch.delenv("MLFLOW_SQLALCHEMYSTORE_POOL_SIZE", raising=False)
+        application._fit_pools()
+        return sum(int(os.environ[f"MLFLOW_SQLALCHEMYSTORE_{name}"]) for name in ("POOL_SIZE", "MAX_OVERFLOW"))
+
+    monkeypatch.setattr("mlflow_service.database.client.connect", Connection)
+    monkeypatch.setenv("MLFLOW_READ_REPLICA_BACKEND_STORE_URI", "postgresql+psycopg2:///?service=mlflow_read")
+    environment(MLFLOW_SERVER_DATABASE_CONNECTIONS=0, MLFLOW_SERVER_WORKERS_OF_ALL_HOSTS=4)
+    maxima.update({"service=mlflow": 203, "service=mlflow_read": 203})
+    assert 4 * (5 * fitted() + 1) <= 160 < 4 * (5 * (fitted() + 1) + 1)
+    # What runs jobs has its own.
+    environment(MLFLOW_SERVER_JOBS_AT_ONCE=2)
+    assert 4 * (5 * fitted() + 1) + 25 * 0.8 <= 160 < 4 * (5 * (fitted() + 1) + 1) + 25 * 0.8
+    monkeypatch.delenv("MLFLOW_SERVER_JOBS_AT_ONCE")
+    maxima["service=mlflow_read"] = 60
+    assert 4 * 2 * fitted() <= 48 < 4 * 2 * (fitted() + 1)
 
 
 def test_pools_that_the_inventory_sizes_stay(environment, monkeypatch):

@@ -171,9 +171,11 @@ def test_a_patch_may_look_further(knows):
 def test_each_function_that_is_replaced_was_read_in_each_version_that_is_tried():
     locked = {"3.16.1", "3.17.0", "3.17.2"}
     fingerprints = known()
-    assert {name for patch in patches.ALL for name in patch.replaces} == set(fingerprints)
+    assert {name for patch in (*patches.ALL, *patches.OF_JOBS) for name in patch.replaces} == set(fingerprints)
     for name, versions in fingerprints.items():
-        assert set().union(*versions.values()) == locked, name
+        # Jobs are for those that have the runner that is made for them.
+        of_jobs = any(name in patch.replaces for patch in patches.OF_JOBS)
+        assert set().union(*versions.values()) >= (locked - {"3.16.1"} if of_jobs else locked), name
 
 
 def test_patches_have_names_of_their_own_and_those_they_build_on_come_before():

@@ -241,5 +241,7 @@ def test_other_tags_are_free(mlflow, tag):
 
 
 @pytest.mark.parametrize("tag", REFUSED_TAGS)
-def test_where_traces_are_archived_these_tags_are_mlflows_own(mlflow, tag):
-    assert mlflow(MLFLOW_TRACE_ARCHIVAL_CONFIG="/etc/mlflow/archival.yml").tags(tag) == [tag]
+def test_where_traces_are_archived_users_do_not_say_where_either(mlflow, tag):
+    """What archives them is another process."""
+    with pytest.raises(MlflowException, match="only what archives a trace says where it is"):
+        mlflow(MLFLOW_TRACE_ARCHIVAL_CONFIG="/etc/mlflow/archival.yml").tags(tag)

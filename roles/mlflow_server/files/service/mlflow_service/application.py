@@ -35,6 +35,7 @@ from mlflow_service.compat import (
     classic,
     environment,
     gateway,
+    jobs,
     patches,
     processes,
     sources,
@@ -48,6 +49,7 @@ from mlflow_service.http import bodies, classic_calls, logins, malformed, metric
 from mlflow_service.http.admission import Admission
 from mlflow_service.http.proxied import Proxied
 from mlflow_service.http.ready import Readiness
+from mlflow_service.http.searches import Searches
 from mlflow_service.transfer import streams
 
 # The share of the database's connections that the workers of all hosts may take together. Monitoring, backups and people
@@ -55,6 +57,10 @@ from mlflow_service.transfer import streams
 CONNECTIONS_SHARE = 0.8
 # Pools of a worker: tracking, registry, authentication. And one connection for logins.
 POOLS, ALONE = 3, 1
+# Those for a read replica, of tracking and registry, which come to the database while it is away.
+REPLICA_POOLS = 2
+# What runs jobs takes so many, and each of them so many more.
+JOBS_TAKE, EACH_JOB_TAKES = 9, 8
 # At most what SQLAlchemy takes by itself.
 POOL_LEAST, POOL_MOST = 4, 15
 
@@ -76,8 +82,15 @@ def _fit_pools():
         maximum = int(connection.execute("SHOW max_connections").fetchone()[0])
         reserved = int(connection.execute("SHOW superuser_reserved_connections").fetchone()[0])
     maximum = int(os.environ["MLFLOW_SERVER_DATABASE_CONNECTIONS"]) or maximum - reserved
+    if at_once := int(os.environ.get("MLFLOW_SERVER_JOBS_AT_ONCE", "0")):
+        maximum -= JOBS_TAKE + at_once * EACH_JOB_TAKES
     workers = int(os.environ["MLFLOW_SERVER_WORKERS_OF_ALL_HOSTS"])
-    each = int((CONNECTIONS_SHARE * maximum / workers - ALONE) / POOLS)
+    pools = POOLS + REPLICA_POOLS if environment.has_replica() else POOLS
+    each = int((CONNECTIONS_SHARE * maximum / workers - ALONE) / pools)
+    if environment.has_replica():
+        with client.connect(client.REPLICA) as connection:
+            there = int(connection.execute("SHOW max_connections").fetchone()[0])
+        each = min(each, int(CONNECTIONS_SHARE * there / workers / REPLICA_POOLS))
     each = min(max(each, POOL_LEAST), POOL_MOST)
     # What a pool opens beyond its size it closes again, so that idle connections are few.
     overflow = each // 2
@@ -139,6 +152,8 @@ def _patch(fastapi_app):
     if routes.WEBHOOKS not in routes.opened():
         webhooks.deliver_none()
     gateway.take_passphrase(routes.GATEWAY in routes.opened())
+    if os.environ.get("MLFLOW_SERVER_ENABLE_CUSTOM_SCORERS") == "true":
+        jobs.keep_code_out(jobs.refused)
     if not used(classic.PATCH):
         return fastapi_app
     paths = classic_calls.classic_paths(flask_app, fastapi_app, classic.checked_before_flask(with_logins()))
@@ -155,7 +170,7 @@ def _guard(app, fastapi_app):
         # Its calls ask the database beside the turns, on the loop and so one at a time.
         connections -= 1
     admission = Admission(Proxied(app), connections, lambda scope: streams.is_stream(scope) and through[scope["method"]])
-    app = routes.NoAssistant(admission)
+    app = routes.NoAssistant(Searches(admission))
     app = bodies.Bodies(app, streams.is_upload)
     there = routes.Routes()
     routes.close_flask(flask_app, there)
@@ -175,6 +190,9 @@ def _guard(app, fastapi_app):
 def _open_stores():
     """Open the stores now, and return them: a worker that can't reach its database must not be called ready."""
     stores = store.open_stores(with_logins())
+    if environment.has_replica():
+        for name in ("tracking", "registry"):
+            store.search_in_the_replica(stores[name])
     if ground().has(store.READING):
         store.read_without_a_transaction(stores["tracking"])
     if ground().has(store.INPUTS):
@@ -194,7 +212,7 @@ def create_app():
     # for a hundred seconds.
     noted = signal.signal(signal.SIGTERM, signal.SIG_DFL)
     # Before a store is opened: it would migrate a schema that is behind.
-    schema.refuse_another(with_auth=with_logins())
+    schema.refuse_another(with_auth=with_logins(), replica=environment.has_replica())
     environment.set_internal_variables()
     _fit_pools()
     schema.begin_sessions_with("statement_timeout", f"{errors.STATEMENT_SECONDS}s")

@@ -58,7 +58,7 @@ def fingerprints():
     from mlflow_service.compat.ground import Moved, fingerprint
 
     found = {}
-    for name in sorted({name for patch in patches.ALL for name in patch.replaces}):
+    for name in sorted({name for patch in (*patches.ALL, *patches.OF_JOBS) for name in patch.replaces}):
         try:
             found[name] = fingerprint(name)
         except Moved:

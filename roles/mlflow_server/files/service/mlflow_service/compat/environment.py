@@ -9,6 +9,7 @@ from mlflow_service.compat.ground import NEEDED, Patch
 STORE, REGISTRY = "_MLFLOW_SERVER_FILE_STORE", "_MLFLOW_SERVER_REGISTRY_STORE"
 SERVES, DESTINATION = "_MLFLOW_SERVER_SERVE_ARTIFACTS", "_MLFLOW_SERVER_ARTIFACT_DESTINATION"
 ROOT = "_MLFLOW_SERVER_ARTIFACT_ROOT"
+REPLICA = "_MLFLOW_SERVER_READ_REPLICA_BACKEND_STORE"
 
 PATCH = Patch(
     "environment",
@@ -25,6 +26,11 @@ PATCH = Patch(
 )
 
 
+def has_replica():
+    """Whether searches go to a read replica."""
+    return bool(os.environ.get("MLFLOW_READ_REPLICA_BACKEND_STORE_URI"))
+
+
 def set_internal_variables():
     """Say in MLflow's internal variables what the public ones say."""
     store = os.environ["MLFLOW_BACKEND_STORE_URI"]
@@ -38,6 +44,8 @@ def set_internal_variables():
             "_MLFLOW_AUTH_ADMIN_BOOTSTRAPPED": "true",
         }
     )
+    if has_replica():
+        os.environ[REPLICA] = os.environ["MLFLOW_READ_REPLICA_BACKEND_STORE_URI"]
     artifacts = os.environ["MLFLOW_ARTIFACTS_DESTINATION"]
     if os.environ["MLFLOW_SERVE_ARTIFACTS"] == "true":
         os.environ.update({SERVES: "true", ROOT: "mlflow-artifacts:/", DESTINATION: artifacts})

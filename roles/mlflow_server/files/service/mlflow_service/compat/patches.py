@@ -3,12 +3,14 @@
 """All patches."""
 
 from mlflow_service.compat import (
+    archival,
     artifacts,
     auth,
     classic,
     deletion,
     environment,
     gateway,
+    jobs,
     processes,
     sources,
     store,
@@ -20,6 +22,7 @@ from mlflow_service.compat import (
 ALL = (
     environment.PATCH,
     store.STORES,
+    store.SEARCHING,
     upgrading.PATCH,
     sources.PATCH,
     traces.PATCH,
@@ -34,6 +37,10 @@ ALL = (
     artifacts.STORING,
     artifacts.DOWNLOADING,
     deletion.PATCH,
+    archival.PATCH,
     processes.FORKING,
     processes.DRAINING,
 )
+
+# Looked at by what runs jobs, which the oldest version that is served does not have.
+OF_JOBS = (jobs.PATCH,)

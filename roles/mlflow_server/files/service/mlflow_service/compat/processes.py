@@ -60,6 +60,8 @@ class Draining:
         # The processes that come need these connections; who still works opens one when he has to.
         for store in self._stores:
             store.engine.dispose()
+            if getattr(store, "read_engine", None) is not None:
+                store.read_engine.dispose()
         state = server.server_state
         # Nobody sets them anew any more; uvicorn does while it serves.
         state.default_headers = [*state.default_headers, (b"connection", b"close")]

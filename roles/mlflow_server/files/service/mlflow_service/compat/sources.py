@@ -40,8 +40,7 @@ def keep_to_the_server():
 
     handlers._HANDLER_BLOCKED_TRACE_TAGS |= {MLFLOW_ARTIFACT_LOCATION}
     handlers.get_artifact_uri_for_trace = _place_of
-    if not os.environ.get("MLFLOW_TRACE_ARCHIVAL_CONFIG"):
-        _allow_no_archive()
+    _refuse_archives()
     if os.environ["MLFLOW_SERVE_ARTIFACTS"] != "true":
         return
     placeholders = {*PROMPTS, *getattr(constants, "_PROMPT_SOURCE_PLACEHOLDERS", ())}
@@ -74,8 +73,11 @@ def _place_of(trace_info):
     return append_to_uri_path(experiment.artifact_location, "traces", trace_info.trace_id, "artifacts")
 
 
-def _allow_no_archive():
-    """Refuse the tags that would send the server to an archive, however they come: by REST, or in a span's attributes."""
+def _refuse_archives():
+    """
+    Refuse the tags that would send the server to an archive, however they come: by REST, or in a span's attributes. Those of
+    traces that were archived another process has written (database/archive.py).
+    """
     from mlflow.exceptions import MlflowException
     from mlflow.store.tracking.dbmodels.models import SqlTraceTag
     from mlflow.tracing.constant import SpansLocation, TraceTagKey
@@ -85,7 +87,8 @@ def _allow_no_archive():
         if tag.key == TraceTagKey.ARCHIVE_LOCATION or (
             tag.key == TraceTagKey.SPANS_LOCATION and tag.value == SpansLocation.ARCHIVE_REPO.value
         ):
-            raise MlflowException.invalid_parameter_value(f"Tag '{tag.key}' can't be set: this server archives no traces.")
+            why = "only what archives a trace says where it is"
+            raise MlflowException.invalid_parameter_value(f"Tag '{tag.key}' can't be set: {why}.")
 
     for moment in ("before_insert", "before_update"):
         event.listen(SqlTraceTag, moment, refuse)

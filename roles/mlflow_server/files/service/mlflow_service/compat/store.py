@@ -4,7 +4,9 @@
 
 import copy
 
-from mlflow_service.compat.ground import NEEDED, Patch
+from mlflow_service.compat.environment import REPLICA, has_replica
+from mlflow_service.compat.ground import NEEDED, Moved, Patch, find
+from mlflow_service.http.searches import is_search
 
 STORE = "mlflow.store.tracking.sqlalchemy_store:SqlAlchemyStore"
 STORES = Patch(
@@ -31,6 +33,20 @@ INPUTS = Patch(
 )
 
 
+def _takes_a_replica():
+    """Looked at where there is one."""
+    if not has_replica():
+        return
+    constant = "mlflow.server.constants:READ_REPLICA_BACKEND_STORE_URI_ENV_VAR"
+    if find(constant) != REPLICA:
+        raise Moved(f"{constant.replace(':', '.')} is another")
+    for name in ("_get_managed_session_maker", "_get_routing_session_maker"):
+        find(f"mlflow.store.db.utils:{name}")
+
+
+SEARCHING = Patch("replica", "searches alone are read from a replica", kind=NEEDED, looks=(_takes_a_replica,))
+
+
 def open_stores(with_logins):
     """The stores of MLflow, opened, by their names."""
     from mlflow.server.handlers import _get_model_registry_store, _get_tracking_store
@@ -41,6 +57,23 @@ def open_stores(with_logins):
 
         stores["authentication"] = auth.store
     return stores
+
+
+def search_in_the_replica(store):
+    """
+    Let only searches read from the replica. MLflow sends it whatever reads, what looks at a run before something is written to
+    it included: a client would be told that the run it has just made is not there.
+    """
+    from mlflow.store.db.utils import _get_managed_session_maker
+    from sqlalchemy.orm import sessionmaker
+
+    routed = store.ManagedSessionMaker
+    here = _get_managed_session_maker(sessionmaker(bind=store.engine), store.db_type)
+
+    def make(read_only=True):
+        return (routed if read_only and is_search() else here)(read_only=read_only)
+
+    store.ManagedSessionMaker = make
 
 
 # What reads one thing by two statements, of which each is right for itself.

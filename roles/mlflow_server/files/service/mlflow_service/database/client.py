@@ -13,6 +13,9 @@ import psycopg2.extensions
 # What MLflow's stores are opened with. The plugin is engine.Plugin.
 STORE_URI = "postgresql+psycopg2:///?service=mlflow&plugin=mlflow_server"
 
+# The service of a read replica, and of the database itself where the replica can't be reached.
+REPLICA = "service=mlflow_read"
+
 
 class Connection(psycopg2.extensions.connection):
     """One that executes by itself. `with` ends its transaction, and closes it."""

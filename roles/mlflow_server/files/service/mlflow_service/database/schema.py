@@ -53,6 +53,8 @@ PLACES = """
 """
 # uvicorn makes a new worker half a second after one has ended.
 PAUSE = 5.0
+# How long a read replica is waited for that has not got a migration yet.
+REPLICA_SECONDS = 60.0
 
 
 def expected():
@@ -232,13 +234,26 @@ def difference(connection, wanted, with_auth):
     return None
 
 
-def refuse_another(with_auth):
-    """End this process where the database's schema is not this MLflow's. Before a store is opened, which would migrate."""
+def _look(service, with_auth, what="The database"):
     try:
-        with client.connect("service=mlflow connect_timeout=10") as connection:
-            problem = difference(connection, expected(), with_auth)
+        with client.connect(f"{service} connect_timeout=10") as connection:
+            return difference(connection, expected(), with_auth)
     except psycopg2.OperationalError as error:
-        problem = f"The database does not let MLflow in: {' '.join(str(error).split())}"
+        return f"{what} does not let MLflow in: {' '.join(str(error).split())}"
+
+
+def refuse_another(with_auth, replica=False, sleep=time.sleep, clock=time.monotonic):
+    """
+    End this process where the database's schema is not this MLflow's. Before a store is opened, which would migrate.
+
+    :arg replica: Whether there is a read replica. What was migrated, and a password that was changed, it has a little later.
+    """
+    problem = _look("service=mlflow", with_auth)
+    deadline = clock() + REPLICA_SECONDS
+    while replica and not problem and (behind := _look(client.REPLICA, False, "The read replica")):
+        if clock() >= deadline:
+            problem = f"The read replica (mlflow_server_database_read_host) is behind for {REPLICA_SECONDS:.0f} s. {behind}"
+        sleep(1)
     if problem:
         # Said once, and not by each of the workers that would be made meanwhile.
         print(problem, file=sys.stderr, flush=True)

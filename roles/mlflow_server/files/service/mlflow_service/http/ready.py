@@ -6,7 +6,8 @@ MLflow's own /health is a constant. GET /ready answers 200 where the database le
 {"ready": ..., "checks": {"database": ..., "artifacts": ...}}. An artifact store that does not answer is told there and is
 no reason to send clients elsewhere: to every other host it does not answer either, and runs and metrics need none. Who
 wants to know of both asks /ready?artifacts, which is 503 as well where the store is not there, or is not the one that the
-database says: this host has missed a change of it, and what it stores the others do not find. Neither needs a login, and
+database says: this host has missed a change of it, and what it stores the others do not find. A read replica that can't be
+reached is told, too, and counts for /ready?replica alone: the database answers for it. None of them needs a login, and
 strangers are told no more than ok or failed; why something failed is told to who asks on the socket itself
 (X-Ready-Details, which nginx takes away), and to the journal when it changes. An answer is kept for some seconds, so that
 asking often costs nothing.
@@ -104,7 +105,15 @@ def check_artifacts():
     _s3().list_objects_v2(Bucket=root.netloc, Prefix=root.path.lstrip("/"), MaxKeys=1, **about)
 
 
+def check_replica():
+    """Log in to the read replica. Where it can't be reached, the database itself has answered, which is none."""
+    with client.connect(f"{client.REPLICA} connect_timeout=2") as connection:
+        if not connection.execute("SELECT pg_is_in_recovery()").fetchone()[0]:
+            raise ConnectionError("it can't be reached, and searches are the database's")
+
+
 CHECKS = {"database": check_database, "artifacts": check_artifacts}
+REPLICA = {"replica": check_replica}
 # What every request needs. The others count where they are asked for.
 NEEDED = ("database",)
 
@@ -119,8 +128,8 @@ class Readiness:
         self._app = app
         self._left_out = list(left_out)
         # Of its own: what else uses those of the loop must not make this server look as if it were not there.
-        self._threads = ThreadPoolExecutor(len(checks or CHECKS), thread_name_prefix="ready")
-        self._checks = checks or CHECKS
+        self._checks = checks or CHECKS | (REPLICA if os.environ.get("MLFLOW_READ_REPLICA_BACKEND_STORE_URI") else {})
+        self._threads = ThreadPoolExecutor(len(self._checks), thread_name_prefix="ready")
         self._lock = None
         self._found = {}
         self._until = 0.0
