@@ -37,9 +37,19 @@ try:
         ([answer[0], asked["former"]],),
     )
     roles = cursor.fetchall()
+    # MLflow's tables where this login does not look, or may not; and whether libpq was told of another session at the login.
+    cursor.execute(
+        "SELECT pg_backend_pid(), (SELECT min(nspname)::text FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace "
+        "WHERE relname = 'alembic_version' AND relkind IN ('r', 'p') AND to_regclass('alembic_version') IS NULL AND EXISTS "
+        "(SELECT 1 FROM pg_class runs WHERE runs.relname = 'runs' AND runs.relnamespace = pg_namespace.oid)), "
+        "(SELECT pg_get_userbyid(relowner)::text FROM pg_class WHERE oid = to_regclass('alembic_version') "
+        "AND NOT has_table_privilege(oid, 'SELECT'))"
+    )
+    pid, elsewhere, owner = cursor.fetchone()
+    seen = {"pooled": pid != connection.info.backend_pid, "tables_elsewhere": elsewhere, "tables_of": owner}
     connection.close()
     found = {name: {"can_login": can_login, "note": note} for name, can_login, note in roles}
-    print(json.dumps({**dict(zip(("login", "acts_as", "tls", "address"), answer)), "roles": found}))
+    print(json.dumps({**dict(zip(("login", "acts_as", "tls", "address"), answer)), **seen, "roles": found}))
 except driver.Error as error:
     print(json.dumps({"error": " ".join(str(error).split())}))
 """
@@ -93,5 +103,25 @@ def problem(answer, params):
         return (
             f"{params['expect']} acts as {answer['acts_as']} in the database, and should as {params['acts_as']}: "
             "its tables would be lost to the other login."
+        )
+    return None
+
+
+def misfit(answer, params):
+    """Why MLflow can't work with a login that is the right one, in words without a secret; or nothing."""
+    if answer.get("pooled"):
+        return (
+            "Between this host and PostgreSQL is something that hands out sessions of its own, such as PgBouncer or RDS Proxy, in "
+            "which MLflow's server can't rely on what it asks of a session; the address must be that of PostgreSQL itself."
+        )
+    if answer.get("tables_elsewhere"):
+        return (
+            f"MLflow's tables are in schema {answer['tables_elsewhere']} of the database, and {params['expect']} does not look "
+            "there: it would find none, and a second set would be made. Set its search_path, or give it the right USAGE."
+        )
+    if answer.get("tables_of"):
+        return (
+            f"{params['expect']} may not read MLflow's tables in its database, which belong to {answer['tables_of']}: it must be a "
+            "member of that role and act as it (ALTER ROLE ... SET role)."
         )
     return None

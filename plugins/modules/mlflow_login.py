@@ -12,6 +12,8 @@ version_added: "0.1.0"
 description:
   - Logs in with the host's own MLflow, its user and its PostgreSQL client, by a libpq service file that is there, or by
     the content of one that is not there yet and that is never written to a disk.
+  - Fails as well where that login does not find the tables of MLflow that the database has, or may not read them, and where a
+    pooler such as PgBouncer answers in place of PostgreSQL.
   - Changes nothing.
 author:
   - the mlops.mlflow_aws contributors
@@ -82,7 +84,7 @@ address:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.mlops.mlflow_aws.plugins.module_utils._login import login, problem
+from ansible_collections.mlops.mlflow_aws.plugins.module_utils._login import login, misfit, problem
 
 
 def main():
@@ -102,7 +104,7 @@ def main():
         supports_check_mode=True,
     )
     answer = login(module.params)
-    wrong = problem(answer, module.params)
+    wrong = problem(answer, module.params) or misfit(answer, module.params)
     if wrong:
         module.fail_json(msg=wrong)
     module.exit_json(changed=False, **{name: answer[name] for name in ("login", "acts_as", "tls", "address")})

@@ -12,7 +12,8 @@ version_added: "0.3.0"
 description:
   - A file that has another content is replaced only after a login with exactly the new content, by the host's own MLflow, its
     user and its PostgreSQL client. The login is made and the file written in one go, however long ago the content was made.
-  - Where the login fails, the file stays what it was.
+  - Where the login fails, the file stays what it was. So it does where the login does not find the tables of MLflow that the
+    database has, or may not read them, and where a pooler such as PgBouncer answers in place of PostgreSQL.
   - It also stays where it names another role of the same database that still logs in and has the password of a later rotation,
     by the notes that M(mlops.mlflow_aws.mlflow_database_rotation) keeps. That role is about to be the only one.
   - The file is written beside its place, with its rights, and moved there, so that a reader sees the old one or the new one.
@@ -95,7 +96,7 @@ import stat
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.mlops.mlflow_aws.plugins.module_utils import _postgresql as pg
-from ansible_collections.mlops.mlflow_aws.plugins.module_utils._login import login, problem
+from ansible_collections.mlops.mlflow_aws.plugins.module_utils._login import login, misfit, problem
 
 
 class Refused(Exception):
@@ -163,6 +164,9 @@ def prove(params, before, login=login):
     wrong = problem(answer, params)
     if wrong:
         raise Refused(f"{wrong.rstrip('.')}. What was read may have been rotated since: run this again.")
+    wrong = misfit(answer, params)
+    if wrong:
+        raise Refused(wrong)
     role = answer["roles"].get(former, {}) if former != params["expect"] else {}
     mine, theirs = (pg.note_in(answer["roles"].get(name, {}).get("note")) for name in (params["expect"], former))
     if role.get("can_login") and theirs.get("created", 0) > mine.get("created", 0):

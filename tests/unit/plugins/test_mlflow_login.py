@@ -161,6 +161,9 @@ def test_a_real_server_tells_who_logs_in_and_what_is_noted_of_both_roles(login, 
         "acts_as": "mlflow",
         "tls": False,
         "address": None,
+        "pooled": False,
+        "tables_elsewhere": None,
+        "tables_of": None,
         "roles": {"mlflow": {"can_login": True, "note": None}, "former": {"can_login": False, "note": "of before"}},
     }
 

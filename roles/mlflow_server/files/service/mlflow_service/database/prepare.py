@@ -302,10 +302,33 @@ def _known(expected):
     return expected["known"]
 
 
+def _refuse(expected, why):
+    raise SystemExit(f"The database can't be prepared for MLflow {expected['version']}: {why}. Nothing was changed.")
+
+
+def _refuse_pooler(connection, expected):
+    if schema.through_a_pooler(connection):
+        _refuse(expected, schema.POOLER)
+
+
+def _refuse_place(connection, expected, with_auth):
+    """A second login, or one with another search_path, must find the tables that are there."""
+    place = schema.out_of_place(connection, with_auth)
+    if place:
+        _refuse(expected, place)
+
+
+def _refuse_rights(connection, expected, with_auth, migrates):
+    """Whoever can't make what is missing is told so before a part of it is there."""
+    why = schema.can_not_make(connection, with_auth, migrates)
+    if why:
+        _refuse(expected, why)
+
+
 def _refuse_users(connection, expected):
     users = schema.users_schema(connection, _known(expected))
     if users:
-        raise SystemExit(f"The database can't be prepared for MLflow {expected['version']}: {users}. Nothing was changed.")
+        _refuse(expected, users)
 
 
 def _refuse_newer(connection, expected, with_auth):
@@ -360,8 +383,10 @@ class Work:
         self._expected = expected
         self._wanted = wanted
         self._artifacts = wanted.get("artifacts")
+        with_auth = bool(wanted.get("username"))
+        _refuse_place(connection, expected, with_auth)
         _refuse_users(connection, expected)
-        _refuse_newer(connection, expected, bool(wanted.get("username")))
+        _refuse_newer(connection, expected, with_auth)
         if not wanted.get("allow_downgrade"):
             _refuse_lower(connection, expected)
         self.schema = _schema_actions(connection, expected, wanted.get("username"))
@@ -375,6 +400,8 @@ class Work:
         )
         note = schema.noted(connection)
         self.notes_version = any(note.get(name) != expected[name] for name in ("version", *schema.TABLES))
+        if self.actions:
+            _refuse_rights(connection, expected, with_auth, self.migrates)
 
     def _look_at_webhooks(self, webhooks):
         """The key that hosts share is told where none is given."""
@@ -513,10 +540,13 @@ def apply(check):
     try:
         connection = _connect()
     except psycopg2.OperationalError as error:
+        if any(words in str(error) for words in schema.NO_SETTINGS):
+            _refuse(expected, schema.POOLER)
         raise SystemExit(f"The database does not let MLflow in: {str(error).strip()}") from None
     made = {}
     try:
         with connection:
+            _refuse_pooler(connection, expected)
             maximum = int(connection.execute("SHOW max_connections").fetchone()[0])
             tls = connection.execute("SELECT version FROM pg_stat_ssl WHERE pid = pg_backend_pid() AND ssl").fetchone()
             turn = Turn(connection)

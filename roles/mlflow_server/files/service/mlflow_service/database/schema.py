@@ -27,6 +27,30 @@ SHARED = "mlflow_server_shared"
 NOTE = "schema"
 # Which artifact store the database is used with, and since when.
 ARTIFACT_STORES = "mlflow_aws_artifact_stores"
+# What to look for beside each of these tables, so that one of another program's is not taken for MLflow's.
+BESIDE = {"tracking": "runs", "auth": "users"}
+POOLER = (
+    "between this host and PostgreSQL is something that hands out sessions of its own, such as PgBouncer or RDS Proxy. What is "
+    "asked of a session (time limits, locks) does not hold there, and a rotation of the password can't see who is at what. "
+    "mlflow_server_database_host must be PostgreSQL itself, whose connections the service pools"
+)
+# What such a one says to a setting that a session shall begin with.
+NO_SETTINGS = ("unsupported startup parameter", "command-line options")
+# Of one of MLflow's two schemas: the namespace of the table that is found, whether it may be read, who owns it, and the other
+# namespaces that have such a table, whether they are in the search_path or not.
+PLACES = """
+    SELECT seen.namespace, seen.may_read, seen.owner, seen.is_owner, ARRAY(
+        SELECT quote_ident(nspname) FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace
+        WHERE relname = %(table)s AND relkind IN ('r', 'p') AND pg_class.oid IS DISTINCT FROM to_regclass(%(table)s)
+          AND nspname NOT LIKE 'pg\\_%%'
+          AND EXISTS (SELECT 1 FROM pg_class beside WHERE beside.relname = %(beside)s AND beside.relnamespace = pg_namespace.oid)
+        ORDER BY nspname)
+    FROM (SELECT 1) one LEFT JOIN (
+        SELECT quote_ident(nspname), has_table_privilege(pg_class.oid, 'SELECT'), quote_ident(pg_get_userbyid(relowner)),
+               pg_has_role(relowner, 'USAGE')
+        FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace WHERE pg_class.oid = to_regclass(%(table)s)
+    ) seen (namespace, may_read, owner, is_owner) ON true
+"""
 # uvicorn makes a new worker half a second after one has ended.
 PAUSE = 5.0
 
@@ -87,6 +111,71 @@ def users_schema(connection, known):
     )
 
 
+def through_a_pooler(connection):
+    """Whether something in between hands out sessions: what libpq was told at the login is another one than what answers."""
+    return connection.get_backend_pid() != connection.execute("SELECT pg_backend_pid()").fetchone()[0]
+
+
+def out_of_place(connection, with_auth):
+    """
+    Why this login does not find the tables of MLflow that the database has; nothing where it does, or has none.
+
+    What is not found is made anew, a second set beside the first one.
+    """
+    user, path = connection.execute("SELECT quote_ident(session_user), current_setting('search_path')").fetchone()
+    for kind, table in TABLES.items():
+        if kind == "auth" and not with_auth:
+            continue
+        row = connection.execute(PLACES, {"table": table, "beside": BESIDE[kind]}).fetchone()
+        namespace, may_read, owner, dummy, others = row
+        if namespace and not may_read:
+            return (
+                f"{user} may not read MLflow's tables in schema {namespace}, which belong to {owner}. The login must be a member "
+                f"of {owner} and act as it: GRANT {owner} TO {user}; ALTER ROLE {user} SET role = {owner}"
+            )
+        if not namespace and others:
+            return (
+                f"MLflow's tables are in schema {others[0]} of this database, which {user} does not look into (its search_path is "
+                f"{path}), so a second set of them would be made. Have it look there: ALTER ROLE {user} SET search_path = "
+                f"{others[0]}, with the right USAGE; or name in mlflow_server_database_user the login that they were made with"
+            )
+    return None
+
+
+def can_not_make(connection, with_auth, migrates):
+    """
+    Why this login can't make what is missing where the tables are; nothing where it can.
+
+    :arg migrates: Whether what is there is changed, which only its owner may do.
+    """
+    user, path, namespace, may_make = connection.execute(
+        "SELECT quote_ident(session_user), current_setting('search_path'), quote_ident(current_schema()), "
+        "has_schema_privilege(current_schema(), 'CREATE')"
+    ).fetchone()
+    if not namespace:
+        return (
+            f"{user} has no schema to make tables in: its search_path is {path}, and it may use none of these. Let it: "
+            f"GRANT USAGE, CREATE ON SCHEMA public TO {user}"
+        )
+    for kind, table in TABLES.items():
+        if kind == "auth" and not with_auth:
+            continue
+        found, dummy, owner, is_owner, others = connection.execute(PLACES, {"table": table, "beside": BESIDE[kind]}).fetchone()
+        if found and found != namespace:
+            return (
+                f"MLflow's tables are in schema {found}, and what {user} makes would be in schema {namespace} (its search_path is "
+                f"{path}), where another login may not find it. Have it begin there: ALTER ROLE {user} SET search_path = {found}"
+            )
+        if found and migrates and not is_owner:
+            return (
+                f"the tables in schema {found} are to be migrated, and belong to {owner}, as whom {user} does not act. The login "
+                f"must be a member of {owner} and act as it: GRANT {owner} TO {user}; ALTER ROLE {user} SET role = {owner}"
+            )
+    if not may_make:
+        return f"{user} may not make tables in schema {namespace}. Let it: GRANT CREATE ON SCHEMA {namespace} TO {user}"
+    return None
+
+
 def noted(connection):
     """What was noted of the schema when it was migrated, or nothing."""
     if not there(connection, SHARED):
@@ -114,6 +203,11 @@ def is_newer(version, than):
 
 def difference(connection, wanted, with_auth):
     """One line on a schema that is not the one that this MLflow wants; nothing where both are."""
+    if through_a_pooler(connection):
+        return f"This MLflow {wanted['version']} does not serve: {POOLER}."
+    place = out_of_place(connection, with_auth)
+    if place:
+        return f"This MLflow {wanted['version']} does not serve: {place}."
     users = users_schema(connection, wanted.get("known"))
     if users:
         return f"This MLflow {wanted['version']} does not serve: {users}."
