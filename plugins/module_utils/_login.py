@@ -111,8 +111,8 @@ def misfit(answer, params):
     """Why MLflow can't work with a login that is the right one, in words without a secret; or nothing."""
     if answer.get("pooled"):
         return (
-            "Between this host and PostgreSQL is something that hands out sessions of its own, such as PgBouncer or RDS Proxy, in "
-            "which MLflow's server can't rely on what it asks of a session; the address must be that of PostgreSQL itself."
+            "Between this host and PostgreSQL is something that hands out sessions of its own, such as PgBouncer or RDS Proxy, "
+            "in which MLflow's server can't rely on what it asks of a session; the address must be that of PostgreSQL itself."
         )
     if answer.get("tables_elsewhere"):
         return (
@@ -121,7 +121,7 @@ def misfit(answer, params):
         )
     if answer.get("tables_of"):
         return (
-            f"{params['expect']} may not read MLflow's tables in its database, which belong to {answer['tables_of']}: it must be a "
-            "member of that role and act as it (ALTER ROLE ... SET role)."
+            f"{params['expect']} may not read MLflow's tables in its database, which belong to {answer['tables_of']}: it must be "
+            "a member of that role and act as it (ALTER ROLE ... SET role)."
         )
     return None

@@ -1,6 +1,6 @@
 # Copyright: (c) 2026, the mlops.mlflow_aws contributors
 # GNU General Public License v3.0 or later (see LICENSE)
-"""A login that is right and of no use to MLflow: it finds no tables, or a pooler answers. A real PostgreSQL and a real PgBouncer."""
+"""A login that is right and of no use to MLflow: it finds no tables, or a pooler answers. Real servers."""
 
 from __future__ import annotations
 

@@ -50,6 +50,7 @@ import psycopg2.errors
 from mlflow_service.compat import deletion
 from mlflow_service.compat.ground import known, moved
 from mlflow_service.database import client, schema
+from mlflow_service.transfer import digests
 
 # Any number but database/prepare.py's, as long as all hosts use the same: one host works, the others have nothing to do.
 LOCK = 0x6D6C666C6F7767
@@ -794,6 +795,7 @@ def main():
         from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
         from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
+        digests.send_always()
         store = Store(root, since, get_artifact_repository)
         problem = store.probe(writes=not arguments.dry_run)
         if problem:

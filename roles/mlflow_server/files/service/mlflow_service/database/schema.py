@@ -135,8 +135,8 @@ def out_of_place(connection, with_auth):
             )
         if not namespace and others:
             return (
-                f"MLflow's tables are in schema {others[0]} of this database, which {user} does not look into (its search_path is "
-                f"{path}), so a second set of them would be made. Have it look there: ALTER ROLE {user} SET search_path = "
+                f"MLflow's tables are in schema {others[0]} of this database, which {user} does not look into (its search_path "
+                f"is {path}), so a second set of them would be made. Have it look there: ALTER ROLE {user} SET search_path = "
                 f"{others[0]}, with the right USAGE; or name in mlflow_server_database_user the login that they were made with"
             )
     return None
@@ -163,8 +163,9 @@ def can_not_make(connection, with_auth, migrates):
         found, dummy, owner, is_owner, others = connection.execute(PLACES, {"table": table, "beside": BESIDE[kind]}).fetchone()
         if found and found != namespace:
             return (
-                f"MLflow's tables are in schema {found}, and what {user} makes would be in schema {namespace} (its search_path is "
-                f"{path}), where another login may not find it. Have it begin there: ALTER ROLE {user} SET search_path = {found}"
+                f"MLflow's tables are in schema {found}, and what {user} makes would be in schema {namespace} (its "
+                f"search_path is {path}), where another login may not find it. Let it begin there: ALTER ROLE {user} "
+                f"SET search_path = {found}"
             )
         if found and migrates and not is_owner:
             return (

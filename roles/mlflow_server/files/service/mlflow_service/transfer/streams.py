@@ -23,6 +23,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from mlflow_service.http.bodies import MIB, Budget
 from mlflow_service.http.logins import caller
+from mlflow_service.transfer import digests
 
 # What a transfer takes of the memory is (AT_ONCE + 1) parts, as far as the budget goes.
 PART = 8 * MIB
@@ -75,6 +76,7 @@ def give_up_in_time():
     session = botocore.session.get_session()
     retries = {"mode": "standard", "total_max_attempts": ATTEMPTS}
     session.set_default_client_config(Config(connect_timeout=CONNECT, read_timeout=READ, retries=retries))
+    digests.send_with(session)
     boto3.setup_default_session(botocore_session=session)
 
 
