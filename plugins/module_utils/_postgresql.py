@@ -40,6 +40,9 @@ LIMITS = {
     "idle_in_transaction_session_timeout": 60,
 }
 
+# What PgBouncer and RDS Proxy say to these: a session of theirs is not one of PostgreSQL.
+POOLED = ("unsupported startup parameter", "command-line options")
+
 SSL_MODES = ["disable", "allow", "prefer", "require", "verify-ca", "verify-full"]
 
 CONNECTION_SPEC = {
@@ -223,4 +226,7 @@ def connect(params, user, password, database):
         # libpq gives no error code for a refused connection, only the server's words.
         if "password authentication failed" in message:
             raise WrongPassword(message) from error
+        if any(words in message for words in POOLED):
+            pooler = f"{params['host']} is a pooler in front of PostgreSQL, and must be PostgreSQL itself: {message}"
+            raise PostgresqlError(pooler) from error
         raise ConnectionLost(message) from error

@@ -67,12 +67,23 @@ def test_a_table_of_that_name_alone_is_not_mlflows(admin, write):
     assert write("second") is None
 
 
+def ways(host):
+    """How the modules reach a server by its socket."""
+    return {"host": str(host), "port": 5432, "sslmode": "disable", "ca_certificate": None, "ca_path": None, "connect_timeout": 10}
+
+
 @pytest.mark.parametrize("mode", ["session", "transaction"])
 def test_the_address_of_a_pooler_is_not_written(server, write, mode):
     try:
         with pgbouncer.pooler(server, mode) as folder:
             said = write("mlflow", host=folder)
+            pg = plugin("module_utils", "_postgresql")
+            with pytest.raises(pg.PostgresqlError) as error:
+                pg.connect(ways(folder), "mlflow", "", "postgres")
+            refused = error.value
     except postgres.Missing as why:
         pytest.skip(str(why))
+    # What it says of the administrator is final, and nothing is tried again.
+    assert type(refused).__name__ == "PostgresqlError" and f"{folder} is a pooler in front of PostgreSQL" in str(refused)
     assert "hands out sessions of its own, such as PgBouncer" in said and "must be that of PostgreSQL itself" in said
     assert write("mlflow") is None
