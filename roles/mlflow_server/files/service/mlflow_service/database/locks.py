@@ -14,6 +14,8 @@ import psycopg2
 
 # A transaction that is the same one after this time is one that is open for long.
 LONG = 2.0
+# PostgreSQL's codes for a lock that was not had in time, and for one of two that wait for each other.
+NO_LOCK = ("55P03", "40P01")
 
 # 64 bits of an advisory lock are two columns of pg_locks.
 HOLDER = """

@@ -6,10 +6,10 @@
     python -m mlflow_service.database.prepare apply [--check]   migrate the database and make the administrator where needed
     python -m mlflow_service.database.prepare whole             compare what is installed with what the packages say of it
 
-`apply` reads {"username": ..., "password": ..., "wants_key": ..., "artifacts": {"root": ..., "endpoint": ...},
-"webhooks": {"key": ..., "forget": ...}, "gateway": {"passphrase": ..., "allow_lost": ...}, "allow_downgrade": ...} from its
-standard input (the first three only with authentication, webhooks and gateway where they are on), so that no password is in an
-argument or in the environment. It prints one JSON object: changed, actions, max_connections and tls; the keys that all hosts
+`apply` reads {"username": ..., "password": ..., "wants_key": ..., "users_from": {"name": ..., "password": ..., "content": ...},
+"artifacts": {"root": ..., "endpoint": ...}, "webhooks": {"key": ..., "forget": ...}, "gateway": {"passphrase": ...,
+"allow_lost": ...}, "allow_downgrade": ...} from its standard input (the first four only with authentication, webhooks and gateway
+where they are on), so that no password is in an argument or in the environment. It prints one JSON object: changed, actions, max_connections and tls; the keys that all hosts
 share, if they are wanted; the file with the administrator's password, if it made one because none was given; and what it waited
 for. When nothing is to be done it does not import MLflow, which takes seconds, unless there are keys of the AI gateway to be
 looked at. A database of a newer MLflow is refused, with --check too; so is one of the same schema that a newer MLflow has used,
@@ -47,7 +47,7 @@ import psycopg2.errors
 
 from mlflow_service import keys
 from mlflow_service.compat import gateway, upgrading
-from mlflow_service.database import client, locks, schema
+from mlflow_service.database import client, locks, schema, users
 from mlflow_service.database.schema import ARTIFACT_STORES, EXPECTED, SHARED
 
 # The names of the session that holds the lock, and of those that migrate.
@@ -74,8 +74,6 @@ LOCK_TIMEOUT = "5s"
 PAUSES = (5, 10, 20, 40, *[60] * 10)
 # Seconds that transactions which have been open for long get to end before the first try.
 PATIENCE = 60
-# PostgreSQL's codes for a lock that was not had in time, and for one of two that wait for each other.
-NO_LOCK = ("55P03", "40P01")
 PASSWORD_FILE = Path(os.environ.get("HOME", "."), "admin-password")
 KEY, WEBHOOK_KEY = "flask_secret_key", "webhook_key"
 # As which this service is found in its venv.
@@ -325,10 +323,31 @@ def _refuse_rights(connection, expected, with_auth, migrates):
         _refuse(expected, why)
 
 
+def _users_to_bring(connection, expected, wanted):
+    """Those of a server that is taken over; refused where nobody has said whether there are any."""
+    about = wanted.get("users_from")
+    if not wanted.get("username"):
+        return None
+    if not about:
+        why = users.missing(connection)
+        if why:
+            _refuse(expected, why)
+    if not about or about["name"] == "none":
+        return None
+    try:
+        return users.to_bring(connection, about, wanted["username"], _known(expected)["auth"])
+    except users.Unreadable as why:
+        _refuse(expected, _not_brought(about, why))
+
+
+def _not_brought(about, why):
+    return f"the users that mlflow_server_users_from names ({about['name']}) can't be brought: {why}"
+
+
 def _refuse_users(connection, expected):
-    users = schema.users_schema(connection, _known(expected))
-    if users:
-        _refuse(expected, users)
+    of_users = schema.users_schema(connection, _known(expected))
+    if of_users:
+        _refuse(expected, of_users)
 
 
 def _refuse_newer(connection, expected, with_auth):
@@ -359,15 +378,21 @@ def _refuse_lower(connection, expected):
         )
 
 
-def _schema_actions(connection, expected, username):
-    """Return what is to be done with MLflow's own tables."""
+def _schema_actions(connection, expected, username, brought):
+    """
+    Return what is to be done with MLflow's own tables.
+
+    :arg brought: The users that are to be brought, or nothing.
+    """
     names = {"tracking": "tracking", "auth": "authentication"}
     actions = [
         f"migrate the {names[kind]} schema from {current or 'nothing'} to {expected[kind]}"
         for kind, current in schema.revisions(connection, username).items()
         if current != expected[kind]
     ]
-    if username and (
+    if brought:
+        actions.append(f"bring {len(brought.names)} users from {brought.name}")
+    if username and username not in (brought.names if brought else ()) and (
         not schema.there(connection, "users")
         or connection.execute("SELECT 1 FROM users WHERE username = %s", (username,)).fetchone() is None
     ):
@@ -384,12 +409,14 @@ class Work:
         self._wanted = wanted
         self._artifacts = wanted.get("artifacts")
         with_auth = bool(wanted.get("username"))
-        _refuse_place(connection, expected, with_auth)
+        # Where users are brought, those in another schema are not the ones that are missed.
+        _refuse_place(connection, expected, with_auth and not wanted.get("users_from"))
         _refuse_users(connection, expected)
         _refuse_newer(connection, expected, with_auth)
         if not wanted.get("allow_downgrade"):
             _refuse_lower(connection, expected)
-        self.schema = _schema_actions(connection, expected, wanted.get("username"))
+        self.users = _users_to_bring(connection, expected, wanted)
+        self.schema = _schema_actions(connection, expected, wanted.get("username"), self.users)
         self.key = _shared_key(connection) if wanted.get("wants_key") else None
         self._look_at_webhooks(wanted.get("webhooks"))
         about = wanted.get("gateway")
@@ -436,7 +463,8 @@ class Work:
             if not password and any(action.startswith("create the administrator") for action in self.schema):
                 password = _make_password()
                 made["password_file"] = str(PASSWORD_FILE)
-            upgrading.migrate(STORE_URI, self._wanted.get("username"), password)
+            bring = {"bring": self._bring} if self.users else {}
+            upgrading.migrate(STORE_URI, self._wanted.get("username"), password, **bring)
         if self.key == "":
             self.key = _make_shared_key(self._connection)
         if self.webhook_key == "":
@@ -448,6 +476,12 @@ class Work:
         if self.notes_version:
             _note_version(self._connection, self._expected)
 
+    def _bring(self):
+        try:
+            self.users.bring(self._connection, self._wanted["username"])
+        except users.Unreadable as why:
+            raise SystemExit(f"{_not_brought(self._wanted['users_from'], why)}. None of them were.") from None
+
 
 def _connect(application=HOLDS):
     return client.connect(f"service=mlflow connect_timeout=10 application_name={application}")
@@ -456,7 +490,7 @@ def _connect(application=HOLDS):
 def _got_no_lock(error):
     """Whether a lock was missing, whoever has wrapped what PostgreSQL said."""
     while error is not None:
-        if getattr(error, "pgcode", None) in NO_LOCK or getattr(getattr(error, "orig", None), "pgcode", None) in NO_LOCK:
+        if any(getattr(it, "pgcode", None) in locks.NO_LOCK for it in (error, getattr(error, "orig", None))):
             return True
         error = error.__cause__ or error.__context__
     return False

@@ -107,7 +107,7 @@ def users_schema(connection, known):
         )
     return (
         f"{about}: this is the database of the users, and has no runs. mlflow_server_database_name must be the one with the "
-        "runs. Users and permissions are kept in that one, too, and those in here are not brought there"
+        "runs. Users and permissions are kept in that one, too; mlflow_server_users_from brings them there"
     )
 
 
