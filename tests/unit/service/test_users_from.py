@@ -15,6 +15,7 @@ import pytest
 
 # Fixtures, which pytest finds by their names here. That file says where the service is, so it has its modules, too.
 from test_prepare import apply, client, connect, prepare, prepared, schema  # noqa: F401
+from werkzeug.security import generate_password_hash
 
 # The fixtures of the other file are arguments here.
 # ruff: noqa: F811
@@ -39,8 +40,10 @@ TABLES = {
 }
 # The database of the users of a server that is taken over.
 HASH = "scrypt:hidden-9Xw2"
+# Of the password that the role is given.
+ADMINS = generate_password_hash("not so secret", method="pbkdf2:sha256:1")
 PEOPLE = f"""
-    INSERT INTO users VALUES (1, 'admin', '{HASH}-1', true), (7, 'ana', '{HASH}-7', false);
+    INSERT INTO users VALUES (1, 'admin', '{ADMINS}', true), (7, 'ana', '{HASH}-7', false);
     INSERT INTO roles VALUES (3, '__user_7__', 'default');
     INSERT INTO role_permissions VALUES (5, 3, 'experiment', '12', 'MANAGE'), (6, 3, 'registered_model', 'greet', 'READ');
     INSERT INTO user_role_assignments VALUES (4, 7, 3);
@@ -111,7 +114,7 @@ def people(connect):
     return rows, granted.fetchall()
 
 
-BROUGHT = [(1, "admin", f"{HASH}-1", True), (7, "ana", f"{HASH}-7", False)]
+BROUGHT = [(1, "admin", ADMINS, True), (7, "ana", f"{HASH}-7", False)]
 GRANTED = [("ana", "experiment", "12", "MANAGE"), ("ana", "prompt", "greet", "READ")]
 
 
@@ -154,7 +157,7 @@ def test_they_are_brought_once_with_all_that_they_may(connect, taken_over, their
     # The administrator of before stays, with his password, and no other one is made for him.
     assert taken_over == ["a2"] and "password_file" not in done
     assert people(connect) == (BROUGHT, GRANTED)
-    assert HASH not in str(looked) + str(done)
+    assert HASH not in str(looked) + str(done) and ADMINS not in str(looked) + str(done)
     # Who is made later has a number of his own.
     connect().execute("INSERT INTO users (username) VALUES ('later')")
     assert connect().execute("SELECT id FROM users WHERE username = 'later'").fetchone() == (8,)
@@ -162,6 +165,17 @@ def test_they_are_brought_once_with_all_that_they_may(connect, taken_over, their
         assert not apply(monkeypatch, **more)["changed"]
     connect().execute("DELETE FROM users WHERE username = 'later'")
     assert people(connect) == (BROUGHT, GRANTED)
+
+
+@pytest.mark.parametrize("hashed", [generate_password_hash("x", method="pbkdf2:sha256:1"), "of no kind$1$x", ""])
+def test_an_administrator_with_another_password_is_told_of_in_time(connect, taken_over, theirs, monkeypatch, hashed):
+    """At the end of the run it would be too late to take another name."""
+    about = theirs(PEOPLE.replace(ADMINS, hashed))
+    with pytest.raises(SystemExit, match="admin has another password there than .*_admin_password.*Nothing was changed"):
+        apply(monkeypatch, users_from=about)
+    assert not schema.there(connect(), "users")
+    apply(monkeypatch, users_from=about, username="second")
+    assert [row[1] for row in people(connect)[0]] == ["admin", "ana", "second"]
 
 
 def test_of_a_file_they_are_brought_too(connect, taken_over, monkeypatch, tmp_path):
@@ -190,7 +204,7 @@ def test_an_administrator_who_was_made_before_they_were_missed_stays(connect, ta
         apply(monkeypatch, users_from={"name": "none"})
     apply(monkeypatch, users_from=about)
     rows, granted = people(connect)
-    assert [row for row in rows if row[1] != "admin"] == [(1, "root", f"{HASH}-1", True), BROUGHT[1]] and granted == GRANTED
+    assert [row for row in rows if row[1] != "admin"] == [(1, "root", ADMINS, True), BROUGHT[1]] and granted == GRANTED
     assert [row[2:] for row in rows if row[1] == "admin"] == [("new", True)]
 
 

@@ -335,7 +335,7 @@ def _users_to_bring(connection, expected, wanted):
     if not about or about["name"] == "none":
         return None
     try:
-        return users.to_bring(connection, about, wanted["username"], _known(expected)["auth"])
+        return users.to_bring(connection, about, wanted["username"], wanted.get("password"), _known(expected)["auth"])
     except users.Unreadable as why:
         _refuse(expected, _not_brought(about, why))
 

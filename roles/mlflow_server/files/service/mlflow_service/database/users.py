@@ -146,11 +146,21 @@ class Users:
         source = _open(about)
         try:
             self._revision = _revision(source, known)
-            self.names = [row[0] for row in source.rows("users", ["username"])]
+            self._hashes = dict(source.rows("users", ["username", "password_hash"]))
         finally:
             source.close()
+        self.names = list(self._hashes)
         if not self.names:
             raise Unreadable("nobody is in it; mlflow_server_users_from: none says that there are none to bring")
+
+    def is_password_of(self, name, password):
+        """Whether somebody has this password there, as far as it can be told."""
+        from werkzeug.security import check_password_hash
+
+        try:
+            return check_password_hash(self._hashes[name] or "", password)
+        except ValueError:
+            return False
 
     def bring(self, connection, administrator):
         """
@@ -247,10 +257,11 @@ def missing(connection):
     )
 
 
-def to_bring(connection, about, administrator, known):
+def to_bring(connection, about, administrator, password, known):
     """
     The users that are to be brought; nothing where they were.
 
+    :arg password: The administrator's, who may be among them; nothing where any is right.
     :raises Unreadable: where they can't be.
     """
     noted = _noted(connection)
@@ -261,4 +272,10 @@ def to_bring(connection, about, administrator, known):
     there = _somebody_else(connection, administrator)
     if there:
         raise Unreadable(f"this database has users or permissions already ({', '.join(there)}), and two sets are not mixed")
-    return Users(about, known)
+    found = Users(about, known)
+    if password and administrator in found.names and not found.is_password_of(administrator, password):
+        raise Unreadable(
+            f"{administrator} has another password there than mlflow_server_admin_password: give that one, or another name in "
+            "mlflow_server_admin_username, by which an administrator is made"
+        )
+    return found
