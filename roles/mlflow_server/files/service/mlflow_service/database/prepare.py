@@ -9,11 +9,11 @@
 `apply` reads {"username": ..., "password": ..., "wants_key": ..., "users_from": {"name": ..., "password": ..., "content": ...},
 "artifacts": {"root": ..., "endpoint": ...}, "webhooks": {"key": ..., "forget": ...}, "gateway": {"passphrase": ...,
 "allow_lost": ...}, "allow_downgrade": ...} from its standard input (the first four only with authentication, webhooks and gateway
-where they are on), so that no password is in an argument or in the environment. It prints one JSON object: changed, actions, max_connections and tls; the keys that all hosts
-share, if they are wanted; the file with the administrator's password, if it made one because none was given; and what it waited
-for. When nothing is to be done it does not import MLflow, which takes seconds, unless there are keys of the AI gateway to be
-looked at. A database of a newer MLflow is refused, with --check too; so is one of the same schema that a newer MLflow has used,
-but for "allow_downgrade".
+where they are on), so that no password is in an argument or in the environment. It prints one
+JSON object: changed, actions, max_connections and tls; the keys that all hosts share, if they are wanted; the file with the
+administrator's password, if it made one because none was given; and what it waited for. When nothing is to be done it
+does not import MLflow, which takes seconds, unless there are keys of the AI gateway to be looked at. A database of a newer MLflow
+is refused, with --check too; so is one of the same schema that a newer MLflow has used, but for "allow_downgrade".
 
 A migration wants locks that nobody else may have, and behind it in the queue everybody waits who uses the table. So it waits
 for a lock some seconds only, gives its place up and tries again later. It is one transaction: nothing is left of a try that
