@@ -40,7 +40,7 @@ def log_in(connect, server, tmp_path, monkeypatch):
         return content
 
     yield log_in
-    admin.execute("RESET ROLE")
+    admin.execute("RESET ROLE; ALTER DATABASE mlflow OWNER TO mlflow")
     for name in LOGINS:
         admin.execute(f"DROP OWNED BY {name} CASCADE; DROP ROLE {name}")
 
@@ -118,6 +118,20 @@ def test_what_is_made_is_made_where_the_tables_are(connect, prepared, log_in, mo
     refused(connect, monkeypatch, "MLflow.s tables are in schema public, and what owner makes would be in schema owner")
     log_in("owner", "ALTER ROLE owner SET search_path = public")
     assert apply(monkeypatch)["changed"] and not apply(monkeypatch)["changed"]
+
+
+def test_two_logins_of_one_owner_find_the_same_tables(connect, prepared, log_in, monkeypatch):
+    """As the role mlflow_database makes them."""
+    log_in("first", f"DROP TABLE {NAMES}", "ALTER DATABASE mlflow OWNER TO owner", "REVOKE CREATE ON SCHEMA public FROM PUBLIC")
+    for name in ("first", "second"):
+        log_in(name, f"GRANT owner TO {name}", f"ALTER ROLE {name} SET role = owner")
+        assert "migrate the tracking schema from nothing to t3" in apply(monkeypatch, check=True)["actions"]
+    log_in("first")
+    with client.connect() as database:
+        database.execute(TABLES)
+    for name in ("first", "second"):
+        log_in(name)
+        assert apply(monkeypatch)["changed"] is (name == "first")
 
 
 def test_only_the_owner_migrates(connect, prepared, log_in, monkeypatch):
