@@ -13,8 +13,6 @@ from .wire import AwsError
 
 #: How long the name of a secret that was deleted without a recovery window can't be used.
 lingering_seconds = 10.0
-#: Until when that is so, by account, region and name.
-_lingering: dict[tuple[str, str, str], float] = {}
 
 _create = SecretsManagerBackend.create_secret
 _delete = SecretsManagerBackend.delete_secret
@@ -54,7 +52,7 @@ def _delete_secret(
     secret = self.secrets[secret_id] if secret_id in self.secrets else None
     result = _delete(self, secret_id, recovery_window_in_days, force_delete_without_recovery)
     if secret is not None and force_delete_without_recovery:
-        _lingering[self.account_id, self.region_name, secret.name] = time.monotonic() + lingering_seconds
+        self.lc_lingering = {**getattr(self, "lc_lingering", {}), secret.name: time.time() + lingering_seconds}
     return result
 
 
@@ -63,7 +61,7 @@ def _create_secret(self: Any, name: str, *args: Any, **kwargs: Any) -> Any:
     DeleteSecret, ForceDeleteWithoutRecovery: the deletion is a job in the background, and until it is done CreateSecret of that
     name fails; "use appropriate back off and retry logic".
     """
-    if _lingering.get((self.account_id, self.region_name, name), 0) > time.monotonic():
+    if getattr(self, "lc_lingering", {}).get(name, 0) > time.time():
         raise AwsError("InvalidRequestException", "You can't create this secret because a secret with this name is already "
                        "scheduled for deletion.")
     return _create(self, name, *args, **kwargs)

@@ -247,7 +247,11 @@ def test_a_type_that_an_instance_cannot_become_stops_nothing(cloud, run, tmp_pat
         found = ec2.describe_instances(Filters=[{"Name": "tag:mlflow_aws_name", "Values": ["fleet"]}])["Reservations"]
         return found[0]["Instances"][0]
 
+    _changed, output = run("ec2", ec2_instance_type="t3.small", arguments=["--check"], **given)
+    assert "Would make the instance fleet-server-1: t3.small" in output
     run("ec2", ec2_instance_type="t3.small", **given)
+    changed, _output = run("ec2", ec2_instance_type="t3.small", **given)
+    assert changed == 0
     assert (instance()["State"]["Name"], instance()["Placement"]["AvailabilityZone"]) == ("running", "us-east-1b")
     _changed, output = run("ec2", ec2_instance_type="t4g.small", fails=True, **given)
     assert "It can't become t4g.small (mlflow_aws_instance_type, ec2_instance_type), which is for arm64" in output
