@@ -11,6 +11,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519
 
+# datetime has it by this name from Python 3.11 on.
+UTC = datetime.timezone(datetime.timedelta(0))
 # A client whose clock is a little behind takes them, too.
 AHEAD = datetime.timedelta(hours=1)
 AUTHORITY_DAYS = 3650
@@ -33,12 +35,12 @@ USAGES = (
 
 
 def now():
-    return datetime.datetime.now(datetime.UTC).replace(microsecond=0)
+    return datetime.datetime.now(UTC).replace(microsecond=0)
 
 
 def end_of(certificate):
     # cryptography 42 gave this an hour of the world; older ones have UTC without saying so.
-    return getattr(certificate, "not_valid_after_utc", None) or certificate.not_valid_after.replace(tzinfo=datetime.UTC)
+    return getattr(certificate, "not_valid_after_utc", None) or certificate.not_valid_after.replace(tzinfo=UTC)
 
 
 def public_of(thing):
@@ -74,7 +76,7 @@ def _name(text):
 
 def _digest(key):
     """Keys of these kinds have their own."""
-    return None if isinstance(key, ed25519.Ed25519PrivateKey | ed448.Ed448PrivateKey) else hashes.SHA256()
+    return None if isinstance(key, (ed25519.Ed25519PrivateKey, ed448.Ed448PrivateKey)) else hashes.SHA256()
 
 
 def make(name):

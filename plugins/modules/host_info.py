@@ -324,7 +324,7 @@ class Host:
             for key in ("notBefore=", "notAfter=")
         )
         names = next((line for line in lines if line.startswith(("DNS:", "IP Address:"))), "")
-        keys = {line: value.removeprefix("keyid:") for line, value in zip(lines, lines[1:], strict=False)}
+        keys = {line: lines[number].replace("keyid:", "") for number, line in enumerate(lines[:-1], 1)}
         return {
             "names": names.split(", ") if names else [],
             "days": int((end - time.time()) // 86400),
