@@ -315,7 +315,8 @@ def test_what_a_user_wrote_has_its_connection_and_nothing_else():
     assert service["RestrictAddressFamilies"] == ["none"] and "EnvironmentFile" not in service and "LoadCredential" not in service
     assert {"/etc/mlflow", "-/var/lib/mlflow", "-/run/mlflow", "-/var/log"} <= set(service["InaccessiblePaths"][0].split())
     # And has an end, and no more than its share.
-    assert {"RuntimeMaxSec", "MemoryMax", "TasksMax", "LimitFSIZE"} <= set(service) and service["MemorySwapMax"] == ["0"]
+    assert {"RuntimeMaxSec", "MemoryMax", "LimitDATA", "TasksMax", "LimitFSIZE"} <= set(service)
+    assert service["MemorySwapMax"] == ["0"]
 
 
 def test_jobs_are_there_for_the_server_where_they_are_run():
