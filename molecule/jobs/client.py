@@ -13,7 +13,7 @@ import time
 
 login = json.load(sys.stdin)
 PASSWORD = "password-of-a-user-1"
-URL, CERTIFICATE = "https://mlflow.example.com", "/etc/mlflow/tls/server.crt"
+URL, CERTIFICATE = "https://mlflow.example.com", "/etc/mlflow/tls/ca.crt"
 os.environ.update(
     MLFLOW_TRACKING_URI=URL,
     MLFLOW_TRACKING_USERNAME=login["username"],

@@ -47,7 +47,7 @@ IDS = re.compile(
 )
 NAMED = ("experiment", "run", "logged_model", "trace", "assessment", "dataset", "issue", "label_schema", "scorer", "queue")
 # Lists in whose order PostgreSQL gives rows as they lie, or runs that begin at once by their ids, where no order was asked for.
-UNORDERED = ("permissions", "runs", "model_versions", "latest_versions", "access_endpoints", "mcp_access_endpoints")
+UNORDERED = ("permissions", "runs", "tags", "model_versions", "latest_versions", "access_endpoints", "mcp_access_endpoints")
 # A set of Python's, which has no order.
 SET = re.compile(r"\{('\w+'(?:, '\w+')+)\}")
 # Numbers that count the rows of a table, and words that are made up each time.

@@ -13,6 +13,11 @@ from types import SimpleNamespace
 import pytest
 
 HERE = Path(__file__).resolve().parent
+# Tables whose rows have numbers, the column, and after which number theirs begin.
+NUMBERED = (
+    ("experiments", "experiment_id", 700000), ("roles", "id", 900000), ("role_permissions", "id", 910000),
+    ("user_role_assignments", "id", 920000),
+)  # fmt: skip
 sys.path[:0] = [str(HERE), str(HERE.parent)]
 
 
@@ -74,7 +79,9 @@ def twins(deployment, server):
         for database in ("mlflow", "plain"):
             # Numbers that are in no other place, so that they can be told in whatever an answer says.
             with deployment.connect(database, autocommit=True) as connection:
-                connection.execute("SELECT setval('experiments_experiment_id_seq', 700000), setval('roles_id_seq', 900000)")
+                # And none that a wrong word names by chance, as "true" does the first.
+                for table, column, first in NUMBERED:
+                    connection.execute(f"SELECT setval('{table}_{column}_seq', {first})")
         ours = Client(server.address, deployment.user["username"], deployment.user["password"])
         yield Twins(
             Side("ours", ours, root_of(server), seed), Side("plain", plain.client, plain.root, seed, plain.look_up_quickly)

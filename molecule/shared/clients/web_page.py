@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, the mlops.mlflow_aws contributors
 # GNU General Public License v3.0 or later (see LICENSE)
 """
-The web page in Chromium, as a person who was given the server's certificate and a login uses it.
+The web page in Chromium, as a person who was given the CA's certificate and a login uses it.
 
     web_page.py ADDRESS CERTIFICATE FOLDER <JSON
 
@@ -34,11 +34,11 @@ class Person(Browser):
     def __init__(self, address: str, folder: Path, trusted: str = ""):
         home = Path(tempfile.mkdtemp(dir=folder))
         if trusted:
-            # As a person does it in the settings: this one certificate, for this server.
+            # As a person does it in the settings: this CA, for servers.
             store = f"sql:{home}/.pki/nssdb"
             (home / ".pki" / "nssdb").mkdir(parents=True)
             subprocess.run(["certutil", "-N", "-d", store, "--empty-password"], check=True)
-            subprocess.run(["certutil", "-A", "-d", store, "-n", NAME, "-t", "P,,", "-i", trusted], check=True)
+            subprocess.run(["certutil", "-A", "-d", store, "-n", NAME, "-t", "C,,", "-i", trusted], check=True)
         environ = {**os.environ, "HOME": str(home)}
         environ.pop("XDG_DATA_HOME", None)
         flags = [f"--host-resolver-rules=MAP {NAME} {address}", "--window-size=1400,1000", "--lang=en"]
