@@ -512,6 +512,19 @@ def test_a_plan_of_a_new_host_looks_at_nothing_that_is_not_there():
     assert not named(step for step in found if "not __mlflow_server_plan_only | bool" not in step.whens)
 
 
+def test_a_plan_starts_no_unit_that_it_would_have_written():
+    """What is switched on for the first time on a host that serves: systemd knows no such unit yet, and the module fails."""
+    optional = {SERVER / f"{name}.yml" for name in ("gc", "trace_archival", "jobs")}
+    starting = [
+        step
+        for step in by_file()
+        if step.path in optional and module_name(step.task) == "systemd_service"
+        and module_of(step.task)[1].get("state") not in ("stopped", None)
+    ]  # fmt: skip
+    assert {step.path for step in starting} == optional
+    assert not named(step for step in starting if not any("ansible_check_mode" in when for when in step.own_whens))
+
+
 def test_of_two_blocks_that_are_all_of_a_file_one_is_done():
     """As where something is wanted, and where it is not."""
     pairs = {path: loaded(path) for path in SERVER.glob("*.yml") if all("block" in item for item in loaded(path))}
