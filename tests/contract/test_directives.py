@@ -416,6 +416,7 @@ def test_what_is_switched_off_is_opened_nowhere():
     """Neither a route nor a key that nothing needs."""
     assert environment(mlflow_server_webhooks=False)["MLFLOW_SERVER_OPENED"] == '""'
     assert environment(mlflow_server_webhooks=True)["MLFLOW_SERVER_OPENED"] == '"webhooks"'
+    assert environment(mlflow_server_webhooks=True, mlflow_server_jobs=True)["MLFLOW_SERVER_OPENED"] == '"webhooks jobs"'
     opened = environment(mlflow_server_webhooks=False, mlflow_server_gateway=True)
     assert (opened["MLFLOW_SERVER_OPENED"], opened["MLFLOW_ENABLE_AI_GATEWAY"]) == ('"gateway"', "true")
     assert "openai" in opened["MLFLOW_GATEWAY_ALLOWED_PROVIDERS"] and "bedrock" not in opened["MLFLOW_GATEWAY_ALLOWED_PROVIDERS"]

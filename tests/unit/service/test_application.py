@@ -521,13 +521,13 @@ def test_what_is_no_offer_stays_as_it_is(body, about):
 
 @pytest.mark.parametrize("abstract", [False, True])
 def test_systemd_is_told_where_it_listens(environment, tmp_path, abstract):
-    application._tell_systemd("READY=1")
+    application.tell_systemd("READY=1")
     name = f"@mlflow-test-{os.getpid()}" if abstract else str(tmp_path / "notify")
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listens:
         listens.bind("\0" + name[1:] if abstract else name)
         listens.settimeout(2)
         environment(NOTIFY_SOCKET=name)
-        application._tell_systemd("READY=1\nSTATUS=x")
+        application.tell_systemd("READY=1\nSTATUS=x")
         assert listens.recv(100) == b"READY=1\nSTATUS=x"
 
 

@@ -6,13 +6,14 @@ from __future__ import annotations
 
 import logging
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "roles" / "mlflow_server" / "files" / "service"))
 
-from mlflow_service.database import archive  # noqa: E402
+from mlflow_service.database import archive, gc  # noqa: E402
 
 NAME = "tr-" + "0" * 31
 
@@ -71,6 +72,35 @@ def test_what_stays_is_told_once_and_stands_in_nobodys_way():
     assert logging.getLogger(archive.STORE).handlers == []
 
 
-def test_what_keeps_it_from_its_work_is_told_as_its_own():
-    with pytest.raises(SystemExit, match="so nothing is archived"), archive.as_archiving():
-        raise SystemExit("The database's schema is another, so nothing is removed.")
+class Database:
+    """Answers what is asked of it by a word in the question."""
+
+    def __init__(self, **answers):
+        self.answers = answers
+
+    def execute(self, statement, given=None):
+        self.row = next(row for word, row in self.answers.items() if word in statement)
+        return self
+
+    def fetchone(self):
+        return self.row
+
+
+@pytest.mark.parametrize(("of", "found", "told"), [
+    ("schema", "another", "so nothing is archived"),
+    ("endpoint", ("s3://other", "", 0), "so nothing is archived: run the mlflow_server role on all hosts"),
+    ("clock_timestamp", (0,), "knows what is old, and nothing is archived"),
+    (None, None, None),
+])  # fmt: skip
+def test_what_keeps_mlflow_gc_from_its_work_keeps_this_from_its_own(monkeypatch, of, found, told):
+    monkeypatch.setenv("MLFLOW_ARTIFACTS_DESTINATION", "s3://bucket")
+    monkeypatch.delenv("MLFLOW_S3_ENDPOINT_URL", raising=False)
+    monkeypatch.setattr(gc.schema, "expected", lambda: {"tracking": "t3"})
+    monkeypatch.setattr(gc.schema, "revision", lambda database, kind: found if of == "schema" else "t3")
+    answers = {"endpoint": ("s3://bucket", "", 0), "clock_timestamp": (time.time(),)}
+    database = Database(**answers | ({of: found} if of in answers else {}))
+    if not told:
+        assert archive.place(database) == "s3://bucket"
+        return
+    with pytest.raises(SystemExit, match=told):
+        archive.place(database)

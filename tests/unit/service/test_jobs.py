@@ -111,11 +111,11 @@ JOBS = [("/ajax-api/3.0/mlflow/scorer/invoke", "POST"), ("/ajax-api/3.0/mlflow/g
         ("/ajax-api/3.0/mlflow/jobs/<job_id>", "GET"), ("/ajax-api/3.0/mlflow/jobs/cancel/<job_id>", "PATCH")]  # fmt: skip
 
 
-@pytest.mark.parametrize(("told", "there"), [("true", True), ("false", False), (None, False)])
+@pytest.mark.parametrize(("told", "there"), [("jobs", True), ("webhooks jobs", True), ("webhooks", False), (None, False)])
 def test_jobs_are_started_only_where_somebody_runs_them(monkeypatch, told, there):
-    monkeypatch.delenv("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", raising=False)
+    monkeypatch.delenv("MLFLOW_SERVER_OPENED", raising=False)
     if told:
-        monkeypatch.setenv("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", told)
+        monkeypatch.setenv("MLFLOW_SERVER_OPENED", told)
     routes = Routes()
     assert {routes.flask_is_open(rule, rule, method) for rule, method in JOBS} == {there}
     # These look at nothing of what a job is given.

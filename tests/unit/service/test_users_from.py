@@ -167,7 +167,8 @@ def test_they_are_brought_once_with_all_that_they_may(connect, taken_over, their
     assert people(connect) == (BROUGHT, GRANTED)
 
 
-@pytest.mark.parametrize("hashed", [generate_password_hash("x", method="pbkdf2:sha256:1"), "of no kind$1$x", ""])
+@pytest.mark.parametrize("hashed", [generate_password_hash("x", method="pbkdf2:sha256:1"), "of no kind$1$x", ""],
+                         ids=["another one", "of no kind", "none"])  # fmt: skip
 def test_an_administrator_with_another_password_is_told_of_in_time(connect, taken_over, theirs, monkeypatch, hashed):
     """At the end of the run it would be too late to take another name."""
     about = theirs(PEOPLE.replace(ADMINS, hashed))

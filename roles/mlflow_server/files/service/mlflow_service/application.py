@@ -25,10 +25,10 @@ import functools
 import logging
 import os
 import signal
-import socket
 import sys
 from pathlib import Path
 
+from mlflow_service import keys
 from mlflow_service.compat import (
     artifacts,
     auth,
@@ -50,6 +50,7 @@ from mlflow_service.http.admission import Admission
 from mlflow_service.http.proxied import Proxied
 from mlflow_service.http.ready import Readiness
 from mlflow_service.http.searches import Searches
+from mlflow_service.states import tell_systemd
 from mlflow_service.transfer import streams
 
 # The share of the database's connections that the workers of all hosts may take together. Monitoring, backups and people
@@ -107,26 +108,13 @@ def _application():
 
     # The key comes from systemd's credential, is in the environment of this process while MLflow
     # reads it, and never in what the kernel shows of the process (/proc/PID/environ).
-    key = Path(os.environ["CREDENTIALS_DIRECTORY"], "flask-secret-key").read_text(encoding="utf-8").strip()
-    os.environ["MLFLOW_FLASK_SERVER_SECRET_KEY"] = key
+    os.environ["MLFLOW_FLASK_SERVER_SECRET_KEY"] = keys.handed(keys.SESSIONS)
     try:
         from mlflow.server.auth import create_app as create_auth_app
 
         return create_auth_app()
     finally:
         del os.environ["MLFLOW_FLASK_SERVER_SECRET_KEY"]
-
-
-def _tell_systemd(message):
-    """Send a state to systemd, as sd_notify(3) does."""
-    path = os.environ.get("NOTIFY_SOCKET")
-    if not path:
-        return
-    if path.startswith("@"):
-        path = "\0" + path[1:]
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as connection:
-        connection.connect(path)
-        connection.sendall(message.encode())
 
 
 @functools.cache
@@ -170,7 +158,7 @@ def _guard(app, fastapi_app):
         # Its calls ask the database beside the turns, on the loop and so one at a time.
         connections -= 1
     admission = Admission(Proxied(app), connections, lambda scope: streams.is_stream(scope) and through[scope["method"]])
-    app = routes.NoAssistant(Searches(admission))
+    app = routes.NoAssistant(Searches(admission) if environment.has_replica() else admission)
     app = bodies.Bodies(app, streams.is_upload)
     there = routes.Routes()
     routes.close_flask(flask_app, there)
@@ -230,7 +218,7 @@ def create_app():
     # From here on somebody is answered; before, the journal wants the driver's words, which MLflow puts there.
     errors.say_nothing_of_the_database()
     signal.signal(signal.SIGTERM, noted)
-    _tell_systemd(f"READY=1\nSTATUS=MLflow {VERSION} serves")
+    tell_systemd(f"READY=1\nSTATUS=MLflow {VERSION} serves")
     app = Readiness(app, left_out=ground().left_out)
     app = metrics.measure(app, VERSION, stores) if is_measured() else app
     return bodies.Lingering(app)

@@ -9,16 +9,20 @@ import os
 from pathlib import Path
 
 # By the names of the credentials.
-WEBHOOKS, GATEWAY = "webhook-key", "gateway-passphrase"
+SESSIONS, WEBHOOKS, GATEWAY = "flask-secret-key", "webhook-key", "gateway-passphrase"
+
+
+def handed(name):
+    """A key without which nothing goes."""
+    return Path(os.environ["CREDENTIALS_DIRECTORY"], name).read_text(encoding="utf-8").strip()
 
 
 def given(name):
     """A key; nothing where none was handed over, as where what it is for is switched off."""
-    folder = os.environ.get("CREDENTIALS_DIRECTORY")
-    if not folder:
+    if not os.environ.get("CREDENTIALS_DIRECTORY"):
         return ""
     try:
-        return Path(folder, name).read_text(encoding="utf-8").strip()
+        return handed(name)
     except FileNotFoundError:
         return ""
 

@@ -13,7 +13,6 @@ is cut off is done again by the next pass. One host works at a time. The exit co
 """
 
 import argparse
-import contextlib
 import logging
 import os
 import sys
@@ -71,13 +70,13 @@ def archive(tracking, location, retention, say=print):
     return archived, len(warned.seen) + len(stay)
 
 
-@contextlib.contextmanager
-def as_archiving():
-    """What keeps mlflow-gc from its work keeps this from its own."""
-    try:
-        yield
-    except SystemExit as why:
-        raise SystemExit(str(why).replace("nothing is removed", "nothing is archived")) from None
+def place(database):
+    """Where the store is. What keeps mlflow-gc from its work keeps this from its own."""
+    so = "nothing is archived"
+    check_schema(database, so)
+    location, _since = present_store(database, so)
+    compare_clocks(database, so)
+    return location
 
 
 def main():
@@ -89,10 +88,7 @@ def main():
     except psycopg2.OperationalError as error:
         raise SystemExit(f"The database does not let MLflow in: {str(error).strip()}") from None
     with database:
-        with as_archiving():
-            check_schema(database)
-            location, _since = present_store(database)
-            compare_clocks(database)
+        location = place(database)
         if why := moved(archival.PATCH, known()):
             raise SystemExit(f"Nothing is archived with this MLflow, which does it in another way than this knows: {why}.")
         # Held until the connection ends.
@@ -119,4 +115,4 @@ if __name__ == "__main__":
     try:
         sys.exit(main())
     except psycopg2.Error as broken:
-        sys.exit(f"The database broke off, so this is where it ends: {' '.join(str(broken).split())}")
+        sys.exit(f"The database broke off, so this is where it ends: {client.one_line(broken)}")

@@ -60,6 +60,11 @@ class Connection(psycopg2.extensions.connection):
             self.close()
 
 
+def one_line(error):
+    """What PostgreSQL has said, of which a log takes a line."""
+    return " ".join(str(error).split())
+
+
 def connect(about="service=mlflow", autocommit=True, **more):
     """
     Open one.

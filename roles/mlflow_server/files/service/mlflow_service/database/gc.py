@@ -683,7 +683,7 @@ def _one_line(error):
     return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
 
 
-def present_store(database):
+def present_store(database, so="nothing is removed"):
     """Return the artifact store in use and from when on everything is in it, in milliseconds."""
     root = os.environ["MLFLOW_ARTIFACTS_DESTINATION"]
     endpoint = os.environ.get("MLFLOW_S3_ENDPOINT_URL", "")
@@ -698,7 +698,7 @@ def present_store(database):
     if row[:2] != (root, endpoint):
         raise SystemExit(
             f"This host's artifact store is {_name(root, endpoint)} and the database says {_name(*row[:2])}, "
-            "so nothing is removed: run the mlflow_server role on all hosts."
+            f"so {so}: run the mlflow_server role on all hosts."
         )
     since = row[2]
     return root, 0 if since <= 0 else int(since * 1000) + CHANGE_MILLISECONDS
@@ -708,12 +708,12 @@ def _name(root, endpoint):
     return f"{root} at {endpoint}" if endpoint else root
 
 
-def check_schema(database):
+def check_schema(database, so="nothing is removed"):
     """Opening MLflow's store on a database that is behind would migrate it."""
     expected = schema.expected()["tracking"]
     found = schema.revision(database, "tracking")
     if found != expected:
-        raise SystemExit(f"The database's schema is {found} and this MLflow's is {expected}, so nothing is removed.")
+        raise SystemExit(f"The database's schema is {found} and this MLflow's is {expected}, so {so}.")
 
 
 def refuse_what_moved():
@@ -723,7 +723,7 @@ def refuse_what_moved():
         raise SystemExit(f"Nothing is removed with this MLflow, which deletes in another way than mlflow-gc knows: {why}.")
 
 
-def compare_clocks(database):
+def compare_clocks(database, so="nothing is removed"):
     """Return the database's time in milliseconds. With a clock that is a month ahead all that was deleted yesterday is old."""
     before = time.time()
     now = float(database.execute("SELECT extract(epoch FROM clock_timestamp())").fetchone()[0])
@@ -732,7 +732,7 @@ def compare_clocks(database):
         here, there = (datetime.fromtimestamp(it, UTC).strftime("%Y-%m-%d %H:%M:%S UTC") for it in (after, now))
         raise SystemExit(
             f"This host's clock says {here} and the database's {there}: more than {CLOCK_SECONDS} seconds apart, so nobody "
-            "knows what is old, and nothing is removed."
+            f"knows what is old, and {so}."
         )
     return int(now * 1000)
 

@@ -191,23 +191,11 @@ def _digest(content, kind):
     return base64.urlsafe_b64encode(hashlib.new(kind, content).digest()).rstrip(b"=").decode()
 
 
-def _shared_key(connection, name=KEY):
-    """A key that the hosts share, or nothing where none was made yet."""
-    if not schema.there(connection, SHARED):
-        return ""
-    row = connection.execute(f"SELECT value FROM {SHARED} WHERE name = %s", (name,)).fetchone()
-    return row[0] if row else ""
-
-
-def _make_shared_table(connection):
-    connection.execute(f"CREATE TABLE IF NOT EXISTS {SHARED} (name text PRIMARY KEY, value text NOT NULL)")
-
-
-def _make_shared_key(connection, name=KEY):
-    _make_shared_table(connection)
+def _make_shared_key(connection, name):
+    schema.make_shared_table(connection)
     insert = f"INSERT INTO {SHARED} VALUES (%s, %s) ON CONFLICT DO NOTHING"
     connection.execute(insert, (name, secrets.token_urlsafe(32)))
-    return _shared_key(connection, name)
+    return schema.shared(connection, name)
 
 
 def _webhooks_of_another_key(connection, key):
@@ -286,7 +274,7 @@ def _note(connection, artifacts):
 
 def _note_version(connection, expected):
     """Note which MLflow uses this schema, for whoever finds one that is too new for it, or comes with a lower version."""
-    _make_shared_table(connection)
+    schema.make_shared_table(connection)
     connection.execute(
         f"INSERT INTO {SHARED} VALUES (%s, %s) ON CONFLICT (name) DO UPDATE SET value = excluded.value",
         (schema.NOTE, json.dumps({name: expected[name] for name in ("version", "tracking", "auth")})),
@@ -417,7 +405,7 @@ class Work:
             _refuse_lower(connection, expected)
         self.users = _users_to_bring(connection, expected, wanted)
         self.schema = _schema_actions(connection, expected, wanted.get("username"), self.users)
-        self.key = _shared_key(connection) if wanted.get("wants_key") else None
+        self.key = schema.shared(connection, KEY) if wanted.get("wants_key") else None
         self._look_at_webhooks(wanted.get("webhooks"))
         about = wanted.get("gateway")
         if about and not about.get("allow_lost"):
@@ -436,7 +424,7 @@ class Work:
         if webhooks is None:
             return
         if not webhooks.get("key"):
-            self.webhook_key = _shared_key(self._connection, WEBHOOK_KEY)
+            self.webhook_key = schema.shared(self._connection, WEBHOOK_KEY)
         self._lost = _webhooks_of_another_key(self._connection, webhooks.get("key") or self.webhook_key)
         if self._lost and not webhooks.get("forget"):
             _refuse_another_webhook_key(self._lost)
@@ -466,7 +454,7 @@ class Work:
             bring = {"bring": self._bring} if self.users else {}
             upgrading.migrate(STORE_URI, self._wanted.get("username"), password, **bring)
         if self.key == "":
-            self.key = _make_shared_key(self._connection)
+            self.key = _make_shared_key(self._connection, KEY)
         if self.webhook_key == "":
             self.webhook_key = _make_shared_key(self._connection, WEBHOOK_KEY)
         if self._lost:
@@ -600,7 +588,7 @@ def apply(check):
             made["waited"] = turn.waited
     except psycopg2.OperationalError as error:
         what = "does not let us look, run this again when it does" if _got_no_lock(error) else "broke off, run this again"
-        raise SystemExit(f"The database {what}: {' '.join(str(error).split())}") from None
+        raise SystemExit(f"The database {what}: {client.one_line(error)}") from None
     if work.key:
         made["key"] = work.key
     if work.webhook_key:

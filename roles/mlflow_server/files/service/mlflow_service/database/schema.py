@@ -118,6 +118,13 @@ def through_a_pooler(connection):
     return connection.get_backend_pid() != connection.execute("SELECT pg_backend_pid()").fetchone()[0]
 
 
+def _places(connection, with_auth):
+    """The row of PLACES for each of MLflow's schemas that is used, one after the other."""
+    for kind, table in TABLES.items():
+        if kind != "auth" or with_auth:
+            yield connection.execute(PLACES, {"table": table, "beside": BESIDE[kind]}).fetchone()
+
+
 def out_of_place(connection, with_auth):
     """
     Why this login does not find the tables of MLflow that the database has; nothing where it does, or has none.
@@ -125,11 +132,7 @@ def out_of_place(connection, with_auth):
     What is not found is made anew, a second set beside the first one.
     """
     user, path = connection.execute("SELECT quote_ident(session_user), current_setting('search_path')").fetchone()
-    for kind, table in TABLES.items():
-        if kind == "auth" and not with_auth:
-            continue
-        row = connection.execute(PLACES, {"table": table, "beside": BESIDE[kind]}).fetchone()
-        namespace, may_read, owner, dummy, others = row
+    for namespace, may_read, owner, _is_owner, others in _places(connection, with_auth):
         if namespace and not may_read:
             return (
                 f"{user} may not read MLflow's tables in schema {namespace}, which belong to {owner}. The login must be a member "
@@ -159,10 +162,7 @@ def can_not_make(connection, with_auth, migrates):
             f"{user} has no schema to make tables in: its search_path is {path}, and it may use none of these. Let it: "
             f"GRANT USAGE, CREATE ON SCHEMA public TO {user}"
         )
-    for kind, table in TABLES.items():
-        if kind == "auth" and not with_auth:
-            continue
-        found, dummy, owner, is_owner, others = connection.execute(PLACES, {"table": table, "beside": BESIDE[kind]}).fetchone()
+    for found, _may_read, owner, is_owner, _others in _places(connection, with_auth):
         if found and found != namespace:
             return (
                 f"MLflow's tables are in schema {found}, and what {user} makes would be in schema {namespace} (its "
@@ -179,12 +179,21 @@ def can_not_make(connection, with_auth, migrates):
     return None
 
 
+def shared(connection, name):
+    """What the hosts share under a name; an empty text where nothing was written there yet."""
+    if not there(connection, SHARED):
+        return ""
+    row = connection.execute(f"SELECT value FROM {SHARED} WHERE name = %s", (name,)).fetchone()
+    return row[0] if row else ""
+
+
+def make_shared_table(connection):
+    connection.execute(f"CREATE TABLE IF NOT EXISTS {SHARED} (name text PRIMARY KEY, value text NOT NULL)")
+
+
 def noted(connection):
     """What was noted of the schema when it was migrated, or nothing."""
-    if not there(connection, SHARED):
-        return {}
-    row = connection.execute(f"SELECT value FROM {SHARED} WHERE name = %s", (NOTE,)).fetchone()
-    return json.loads(row[0]) if row else {}
+    return json.loads(shared(connection, NOTE) or "{}")
 
 
 def artifact_store(connection):
@@ -239,7 +248,7 @@ def _look(service, with_auth, what="The database"):
         with client.connect(f"{service} connect_timeout=10") as connection:
             return difference(connection, expected(), with_auth)
     except psycopg2.OperationalError as error:
-        return f"{what} does not let MLflow in: {' '.join(str(error).split())}"
+        return f"{what} does not let MLflow in: {client.one_line(error)}"
 
 
 def refuse_another(with_auth, replica=False, sleep=time.sleep, clock=time.monotonic):

@@ -50,7 +50,7 @@ class Postgresql:
             scheme, _, rest = address.partition("://")
             parts = psycopg2.extensions.parse_dsn(f"postgresql://{rest}")
         except psycopg2.ProgrammingError as error:
-            raise Unreadable(f"it is no address: {_one_line(error)}") from None
+            raise Unreadable(f"it is no address: {client.one_line(error)}") from None
         if not {"host", "hostaddr"} & set(parts):
             parts = {"service": "mlflow", **parts}
         else:
@@ -63,7 +63,7 @@ class Postgresql:
             self._connection = client.connect("", autocommit=False, **parts)
             self._connection.set_session(isolation_level="REPEATABLE READ", readonly=True)
         except psycopg2.Error as error:
-            raise Unreadable(_one_line(error)) from None
+            raise Unreadable(client.one_line(error)) from None
 
     def has(self, table):
         return self._asked("SELECT to_regclass(%s) IS NOT NULL", (table,))[0][0]
@@ -76,7 +76,7 @@ class Postgresql:
         try:
             return self._connection.execute(statement, given).fetchall()
         except psycopg2.Error as error:
-            raise Unreadable(_one_line(error)) from None
+            raise Unreadable(client.one_line(error)) from None
 
     def close(self):
         self._connection.close()
@@ -106,14 +106,10 @@ class Sqlite:
         try:
             return self._connection.execute(statement, given).fetchall()
         except sqlite3.Error as error:
-            raise Unreadable(_one_line(error)) from None
+            raise Unreadable(client.one_line(error)) from None
 
     def close(self):
         self._connection.close()
-
-
-def _one_line(error):
-    return " ".join(str(error).split())
 
 
 def _open(about):
@@ -201,7 +197,7 @@ class Users:
 
     def _note(self, connection):
         note = json.dumps({"from": self.name, "users": len(self.names)})
-        connection.execute(f"CREATE TABLE IF NOT EXISTS {schema.SHARED} (name text PRIMARY KEY, value text NOT NULL)")
+        schema.make_shared_table(connection)
         connection.execute(f"INSERT INTO {schema.SHARED} VALUES (%s, %s)", (NOTE, note))
 
 
@@ -221,10 +217,8 @@ def _has_rows(connection, table):
 
 def _noted(connection):
     """Whose users were brought; nothing where none were."""
-    if not schema.there(connection, schema.SHARED):
-        return None
-    row = connection.execute(f"SELECT value FROM {schema.SHARED} WHERE name = %s", (NOTE,)).fetchone()
-    return json.loads(row[0])["from"] if row else None
+    note = schema.shared(connection, NOTE)
+    return json.loads(note)["from"] if note else None
 
 
 def _somebody_else(connection, administrator):

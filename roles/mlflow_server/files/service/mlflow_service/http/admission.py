@@ -6,7 +6,7 @@ import asyncio
 import re
 
 from mlflow_service.http.bodies import Budget, answer, owner_of
-from mlflow_service.http.logins import refusal_of
+from mlflow_service.http.logins import GATEWAY, refusal_of
 from mlflow_service.transfer.streams import is_stream
 
 # What asks the artifact store while Flask waits for it: lists, files of the web page, and all of the proxy's but its streams.
@@ -20,7 +20,7 @@ STORE_TURNS, STORE_WAIT = 8, 30.0
 # It may list artifacts too, whatever else it asks.
 GRAPHQL, GRAPHQL_TURNS = "/graphql", 4
 # A model may take minutes for an answer, and meanwhile asks nothing of the database. One user has half of these at most.
-GATEWAY, GATEWAY_TURNS = "/gateway/", 64
+GATEWAY_TURNS = 64
 # Of all turns, those that one user may have at most.
 MOST = 3 / 4
 

@@ -24,6 +24,7 @@ from urllib.parse import urlsplit
 
 import psycopg2
 
+from mlflow_service.compat.environment import has_replica
 from mlflow_service.database import client, schema
 
 PATH = "/ready"
@@ -128,7 +129,7 @@ class Readiness:
         self._app = app
         self._left_out = list(left_out)
         # Of its own: what else uses those of the loop must not make this server look as if it were not there.
-        self._checks = checks or CHECKS | (REPLICA if os.environ.get("MLFLOW_READ_REPLICA_BACKEND_STORE_URI") else {})
+        self._checks = checks or CHECKS | (REPLICA if has_replica() else {})
         self._threads = ThreadPoolExecutor(len(self._checks), thread_name_prefix="ready")
         self._lock = None
         self._found = {}

@@ -200,7 +200,7 @@ FLASK = """
 """
 
 # What is open by a variable of its own, by the words of MLFLOW_SERVER_OPENED.
-WEBHOOKS, GATEWAY = "webhooks", "gateway"
+WEBHOOKS, GATEWAY, JOBS = "webhooks", "gateway", "jobs"
 FLASK_OF = {
     WEBHOOKS: """
 /{api}/2.0/mlflow/webhooks GET,POST
@@ -243,6 +243,14 @@ FLASK_OF = {
 /{api}/3.0/mlflow/gateway/secrets/list GET
 /{api}/3.0/mlflow/gateway/secrets/update POST
 """,
+    # Where there is somebody who runs jobs. MLflow looks whether the caller may change the experiment, and whether the traces are
+    # of that one; a job is its creator's. Any other way to start one does not look at what the job is given, so it stays closed.
+    JOBS: """
+/ajax-api/3.0/mlflow/genai/evaluate/invoke POST
+/ajax-api/3.0/mlflow/jobs/<job_id> GET
+/ajax-api/3.0/mlflow/jobs/cancel/<job_id> PATCH
+/ajax-api/3.0/mlflow/scorer/invoke POST
+""",
 }
 # Of FastAPI's. What passes any path on to a provider is not there, and neither is what MLflow lets nobody but administrators use.
 NATIVE_OF = {
@@ -258,15 +266,6 @@ NATIVE_OF = {
 /gateway/openai/v1/responses POST
 """,
 }
-
-# Where there is somebody who runs jobs. MLflow looks whether the caller may change the experiment, and whether the traces are
-# of that one; a job is its creator's. Any other way to start one does not look at what the job is given, so it stays closed.
-JOBS = """
-/ajax-api/3.0/mlflow/genai/evaluate/invoke POST
-/ajax-api/3.0/mlflow/jobs/<job_id> GET
-/ajax-api/3.0/mlflow/jobs/cancel/<job_id> PATCH
-/ajax-api/3.0/mlflow/scorer/invoke POST
-"""
 
 # FastAPI's, with {name} for a part of a path and {name:path} for one that may have slashes.
 NATIVE = """
@@ -350,8 +349,6 @@ class Routes:
         for word in also:
             self._flask |= _listed(FLASK_OF.get(word, ""))
             native |= _listed(NATIVE_OF.get(word, ""))
-        if os.environ.get("MLFLOW_SERVER_ENABLE_JOB_EXECUTION") == "true":
-            self._flask |= _listed(JOBS)
         self._native = [(re.compile(_pattern(path)), methods) for path, methods in native.items()]
 
     def is_extra(self, path):

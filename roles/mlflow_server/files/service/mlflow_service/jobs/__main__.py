@@ -11,7 +11,6 @@ anew as often as those of the pools are, so that a rotation of the password can 
 
 import os
 import signal
-import socket
 import sys
 import threading
 import time
@@ -21,6 +20,7 @@ import psycopg2
 from mlflow_service.compat import environment, jobs
 from mlflow_service.compat.ground import known, moved
 from mlflow_service.database import client, schema
+from mlflow_service.states import tell_systemd
 
 # Any number but those of database/.
 LOCK = 0x6D6C666C6F776A
@@ -28,16 +28,6 @@ EVERY = 5.0
 ONLINE_EVERY = 60.0
 # How long one session may wait for the lock of the one before it.
 HANDED_SECONDS = 10.0
-
-
-def tell_systemd(message):
-    """Send a state to systemd, as sd_notify(3) does."""
-    path = os.environ.get("NOTIFY_SOCKET")
-    if not path:
-        return
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as connection:
-        connection.connect("\0" + path[1:] if path.startswith("@") else path)
-        connection.sendall(message.encode())
 
 
 def connect():
@@ -91,7 +81,7 @@ class Turn:
         try:
             after.execute("SELECT pg_advisory_lock(%s)", (LOCK,))
         except psycopg2.Error as error:
-            print(f"The lock of the jobs: {' '.join(str(error).split())}", file=sys.stderr, flush=True)
+            print(f"The lock of the jobs: {client.one_line(error)}", file=sys.stderr, flush=True)
 
 
 def keep_turn(turn, stop, every=EVERY):
@@ -100,7 +90,7 @@ def keep_turn(turn, stop, every=EVERY):
         try:
             turn.keep()
         except psycopg2.Error as error:
-            print(f"This host may not be the one that runs jobs any more: {' '.join(str(error).split())}", file=sys.stderr)
+            print(f"This host may not be the one that runs jobs any more: {client.one_line(error)}", file=sys.stderr)
             stop.set()
             return False
     return True
@@ -143,4 +133,4 @@ if __name__ == "__main__":
     try:
         sys.exit(main())
     except psycopg2.Error as broken:
-        sys.exit(f"The database broke off: {' '.join(str(broken).split())}")
+        sys.exit(f"The database broke off: {client.one_line(broken)}")
