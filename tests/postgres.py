@@ -39,14 +39,13 @@ def _as_who() -> dict:
 
 
 @contextmanager
-def server(*settings):
+def _running(programs, made, settings, may_be_gone=False):
     """
-    The folder of its socket; its superuser is mlflow, who needs no password.
+    The folder of the socket of a server.
 
-    :arg settings: such as max_connections=200.
-    :raises Missing: before anything is made.
+    :arg made: What makes its data, without the folder that they are to be in.
     """
-    programs, who = _programs(), _as_who()
+    who = _as_who()
     # A socket's path may have a hundred characters.
     folder = Path(tempfile.mkdtemp(prefix="pg-", dir="/tmp"))
     if who:
@@ -55,37 +54,36 @@ def server(*settings):
     quiet = {"check": True, "stdout": subprocess.DEVNULL, "cwd": folder, "env": environment, **who}
     data = folder / "data"
     try:
-        how = ["-U", "mlflow", "-A", "trust", "-E", "UTF8", "-N", "--no-instructions"]
-        subprocess.run([programs / "initdb", "-D", data, *how], **quiet)
-        own = ("listen_addresses=", f"unix_socket_directories={folder}", "fsync=off", "deadlock_timeout=100ms")
+        subprocess.run([programs / made[0], "-D", data, *made[1:]], **quiet)
+        own = ("listen_addresses=", f"unix_socket_directories={folder}")
         options = " ".join(f"-c {setting}" for setting in (*own, *settings))
         subprocess.run([programs / "pg_ctl", "-D", data, "-w", "-l", folder / "log", "-o", options, "start"], **quiet)
         try:
             yield folder
         finally:
-            subprocess.run([programs / "pg_ctl", "-D", data, "-w", "-m", "immediate", "stop"], **quiet)
+            stop = [programs / "pg_ctl", "-D", data, "-w", "-m", "immediate", "stop"]
+            subprocess.run(stop, **{**quiet, "check": not may_be_gone})
     finally:
         shutil.rmtree(folder)
 
 
 @contextmanager
+def server(*settings):
+    """
+    The folder of its socket; its superuser is mlflow, who needs no password.
+
+    :arg settings: such as max_connections=200.
+    :raises Missing: before anything is made.
+    """
+    made = ["initdb", "-U", "mlflow", "-A", "trust", "-E", "UTF8", "-N", "--no-instructions"]
+    with _running(_programs(), made, ("fsync=off", "deadlock_timeout=100ms", *settings)) as folder:
+        yield folder
+
+
+@contextmanager
 def replica(primary):
-    """The folder of the socket of a physical replica of a server of the above."""
+    """The folder of the socket of a physical replica of a server of the above; a test may have ended it."""
+    made = ["pg_basebackup", "-h", primary, "-U", "mlflow", "-R", "-c", "fast"]
     # A link to one of its programs does not lead to the others.
-    programs, who = (_programs() / "initdb").resolve().parent, _as_who()
-    folder = Path(tempfile.mkdtemp(prefix="pg-", dir="/tmp"))
-    if who:
-        os.chown(folder, who["user"], who["group"])
-    environment = {"PATH": os.environ["PATH"], "LC_ALL": "C"}
-    quiet = {"check": True, "stdout": subprocess.DEVNULL, "cwd": folder, "env": environment, **who}
-    data = folder / "data"
-    try:
-        subprocess.run([programs / "pg_basebackup", "-h", primary, "-U", "mlflow", "-D", data, "-R", "-c", "fast"], **quiet)
-        options = f"-c listen_addresses= -c unix_socket_directories={folder}"
-        subprocess.run([programs / "pg_ctl", "-D", data, "-w", "-l", folder / "log", "-o", options, "start"], **quiet)
-        try:
-            yield folder
-        finally:
-            subprocess.run([programs / "pg_ctl", "-D", data, "-w", "-m", "immediate", "stop"], **{**quiet, "check": False})
-    finally:
-        shutil.rmtree(folder)
+    with _running((_programs() / "initdb").resolve().parent, made, (), may_be_gone=True) as folder:
+        yield folder

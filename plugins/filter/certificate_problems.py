@@ -46,12 +46,8 @@ _value:
   elements: str
 """
 
-import datetime
-
+from ansible_collections.mlops.mlflow_aws.plugins.module_utils._authority import end_of, now, public_of, read_key
 from cryptography import x509
-from cryptography.hazmat.primitives import serialization
-
-PUBLIC = (serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
 
 
 def certificate_problems(certificate, key, variable="tls"):
@@ -60,26 +56,23 @@ def certificate_problems(certificate, key, variable="tls"):
     except ValueError:
         return [f"{variable}_certificate_file holds no certificate in PEM."]
     try:
-        private = serialization.load_pem_private_key(key.encode(), password=None)
+        private = read_key(key)
     except TypeError:
         return [f"{variable}_key_file is encrypted with a password; nginx needs it without one, and Ansible Vault protects it."]
     except ValueError:
         return [f"{variable}_key_file holds no private key in PEM."]
     problems = []
     first = parsed[0]
-    public = private.public_key().public_bytes(*PUBLIC)
-    if first.public_key().public_bytes(*PUBLIC) != public:
-        in_chain = any(item.public_key().public_bytes(*PUBLIC) == public for item in parsed)
+    public = public_of(private)
+    if public_of(first) != public:
+        in_chain = any(public_of(item) == public for item in parsed)
         problems.append(
             f"{variable}_certificate_file must begin with the server's certificate, and the chain behind it."
             if in_chain
             else f"{variable}_key_file is not the key of the certificate in {variable}_certificate_file."
         )
-    now = datetime.datetime.now(datetime.UTC)
-    # cryptography 42 gave these an hour of the world; older ones have UTC without saying so.
-    end = getattr(first, "not_valid_after_utc", None) or first.not_valid_after.replace(tzinfo=datetime.UTC)
-    if end < now:
-        problems.append(f"{variable}_certificate_file ended on {end:%Y-%m-%d}.")
+    if end_of(first) < now():
+        problems.append(f"{variable}_certificate_file ended on {end_of(first):%Y-%m-%d}.")
     return problems
 
 

@@ -8,14 +8,14 @@ import base64
 import hashlib
 import re
 import sys
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from types import SimpleNamespace
 
 import boto3
 import pytest
 from botocore.exceptions import ClientError
+from stand_ins import store_of
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "roles" / "mlflow_server" / "files" / "service"))
 
@@ -58,19 +58,9 @@ class OldStore(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def store(monkeypatch):
-    server = ThreadingHTTPServer(("127.0.0.1", 0), OldStore)
-    server.keys, server.headers = {"run/a", "run/b"}, []
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-        monkeypatch.setenv(name, "x")
-    for name in ("AWS_PROFILE", "AWS_ENDPOINT_URL", "https_proxy", "http_proxy"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("AWS_CONFIG_FILE", "/dev/null")
-    monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-central-1")
     monkeypatch.setattr(boto3, "DEFAULT_SESSION", None)
-    yield server
-    server.shutdown()
-    server.server_close()
+    with store_of(OldStore, monkeypatch, keys={"run/a", "run/b"}, headers=[]) as server:
+        yield server
 
 
 def s3(server):

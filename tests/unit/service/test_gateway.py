@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from stand_ins import mlflow_of
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "roles" / "mlflow_server" / "files" / "service"))
 
@@ -52,23 +53,12 @@ FILES = {
 @pytest.fixture
 def crypto(tmp_path, monkeypatch):
     """MLflow's module, as far as it is asked."""
-    for name, content in FILES.items():
-        file = tmp_path / "site" / name
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(content)
-
-    def forget():
-        for name in [name for name in sys.modules if name == "mlflow" or name.startswith("mlflow.")]:
-            del sys.modules[name]
-
-    forget()
-    monkeypatch.syspath_prepend(tmp_path / "site")
     # What the service sets is taken back.
     monkeypatch.setenv(gateway.PASSPHRASE, "")
     monkeypatch.delenv(gateway.PASSPHRASE)
     monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
-    yield importlib.import_module("mlflow.utils.crypto")
-    forget()
+    with mlflow_of(FILES, tmp_path, monkeypatch):
+        yield importlib.import_module("mlflow.utils.crypto")
 
 
 def test_what_it_stands_on_is_looked_at(crypto, monkeypatch):

@@ -7,11 +7,11 @@ from __future__ import annotations
 import ssl
 import subprocess
 import sys
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import pytest
+from stand_ins import store_of
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "roles" / "mlflow_server" / "files" / "service"))
 
@@ -42,23 +42,13 @@ class S3(BaseHTTPRequestHandler):
 @pytest.fixture
 def store(monkeypatch, tmp_path):
     """The service's environment with a store on this machine, and nothing checked of who is said to have it."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), S3)
-    server.asked = []
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-        monkeypatch.setenv(name, "x")
-    for name in ("AWS_CA_BUNDLE", "AWS_PROFILE", "AWS_ENDPOINT_URL", "REQUESTS_CA_BUNDLE", "https_proxy", "http_proxy"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("AWS_CONFIG_FILE", "/dev/null")
-    monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-central-1")
-    monkeypatch.setenv("MLFLOW_ARTIFACTS_DESTINATION", "s3://bucket/artifacts")
-    monkeypatch.setenv("MLFLOW_S3_ENDPOINT_URL", f"http://localhost:{server.server_port}")
-    monkeypatch.setattr(ready._store, "check", lambda: None)
-    ready._s3.cache_clear()
-    yield server
-    ready._s3.cache_clear()
-    server.shutdown()
-    server.server_close()
+    with store_of(S3, monkeypatch, asked=[]) as server:
+        monkeypatch.setenv("MLFLOW_ARTIFACTS_DESTINATION", "s3://bucket/artifacts")
+        monkeypatch.setenv("MLFLOW_S3_ENDPOINT_URL", f"http://localhost:{server.server_port}")
+        monkeypatch.setattr(ready._store, "check", lambda: None)
+        ready._s3.cache_clear()
+        yield server
+        ready._s3.cache_clear()
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from cryptography.fernet import Fernet
+from stand_ins import mlflow_of
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "roles" / "mlflow_server" / "files" / "service"))
 
@@ -56,20 +57,9 @@ TABLES = "mlflow.store.model_registry.dbmodels.models"
 @pytest.fixture
 def mlflow(tmp_path, monkeypatch):
     """MLflow as far as it is asked; what is imported of it is forgotten when this is called, as in another process."""
-    for name, content in FILES.items():
-        file = tmp_path / "site" / name
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(content)
-    monkeypatch.syspath_prepend(tmp_path / "site")
     monkeypatch.delenv(webhooks.KEY, raising=False)
-
-    def forget():
-        for name in [name for name in sys.modules if name == "mlflow" or name.startswith("mlflow.")]:
-            del sys.modules[name]
-
-    forget()
-    yield forget
-    forget()
+    with mlflow_of(FILES, tmp_path, monkeypatch) as forget:
+        yield forget
 
 
 @pytest.fixture
