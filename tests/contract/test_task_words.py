@@ -502,7 +502,7 @@ def test_a_unit_is_stopped_where_it_is_there_and_the_servers_own_are_touched_whe
 # What they do needs an installation, or units and packages that a plan of a new host has not got.
 NEEDS_AN_INSTALLATION = {
     SERVER / f"{name}.yml"
-    for name in ("database", "service", "gc", "trace_archival", "jobs", "proxy", "acme", "acme_prepare")
+    for name in ("database", "service", "timer", "jobs", "proxy", "acme", "acme_prepare")
 }
 
 
@@ -514,7 +514,7 @@ def test_a_plan_of_a_new_host_looks_at_nothing_that_is_not_there():
 
 def test_a_plan_starts_no_unit_that_it_would_have_written():
     """What is switched on for the first time on a host that serves: systemd knows no such unit yet, and the module fails."""
-    optional = {SERVER / f"{name}.yml" for name in ("gc", "trace_archival", "jobs")}
+    optional = {SERVER / f"{name}.yml" for name in ("timer", "jobs")}
     starting = [
         step
         for step in by_file()
